@@ -1,0 +1,197 @@
+"""How it is measured: interleaved medians, errors against float64, and processes of their own for what a warm process cannot show."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import workloads as w
+from .peak import Peak
+from .systems import System, environment
+from .targets import Target
+
+ROOT = Path(__file__).parents[1]
+HALF_ULP = 2.0**-24  # of the largest value: errors below it are not told apart
+
+
+def interleaved(calls: Mapping[str, Callable[[], object]], rounds: int, least: float = 0.2, pause: float = 0.05) -> dict[str, list[float]]:
+    """Seconds a call: one median for each of the rounds, in which the systems take turns.
+
+    A turn repeats short calls for at least `least` seconds. What else the machine does meets every system alike; the pause between
+    turns lets threads that spin after their work (OpenMP's do) fall asleep.
+    """
+    medians: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(rounds):
+        for name, call in calls.items():
+            time.sleep(pause)
+            times: list[float] = []
+            while sum(times) < least:
+                start = time.perf_counter()
+                call()
+                times.append(time.perf_counter() - start)
+            medians[name].append(statistics.median(times))
+    return medians
+
+
+def errors(comparisons: Iterable[w.Comparison]) -> dict[str, float]:
+    """The largest and the root mean square error, each over the largest value; of several outputs, the worst."""
+    largest = rms = 0.0
+    for got, want in comparisons:
+        difference = got.astype(np.float64).reshape(want.shape) - want
+        scale = np.abs(want).max()
+        largest = max(largest, float(np.abs(difference).max() / scale))
+        rms = max(rms, float(np.sqrt(np.mean(difference**2)) / scale))
+    return {"max_error": largest, "rms_error": rms}
+
+
+def no_worse(ours: Mapping[str, Any], peer: Mapping[str, Any]) -> bool:
+    """Whether our errors are at most the peer's, but for what a single float32 rounding of the largest value can do."""
+    return all(ours[key] <= max(peer[key], HALF_ULP) for key in ("max_error", "rms_error"))
+
+
+def speed(workload: w.Workload, systems: Mapping[str, System], target: Target, threads: int, rounds: int) -> dict[str, Any]:
+    """One row of the table: every system on one workload, its errors, and the machine's peak where the operations are known."""
+    formula = workload.formula
+    points = w.Points.draw(workload.m, workload.n, workload.d)
+    placed = points.on(target, formula.framework)
+    calls: dict[str, Callable[[], object]] = {}
+    found: dict[str, dict[str, Any]] = {}
+    for name, system in systems.items():
+        lazy_tensor = system.lazy_tensor(formula.framework, threads)
+
+        def call(lazy_tensor: Any = lazy_tensor) -> tuple[Any, ...]:
+            outputs = formula.program(lazy_tensor, placed)
+            target.wait()
+            return outputs
+
+        outputs = tuple(np.asarray(t.detach().cpu() if hasattr(t, "detach") else t) for t in call())
+        found[name] = errors(formula.compare(outputs, points))
+        calls[name] = call
+    peak = Peak(threads) if target.kind == "cpu" and workload.operations else None
+    if peak:
+        calls["peak"] = peak.run
+    timings = interleaved(calls, rounds)
+    peak_rate = peak.operations / statistics.median(timings.pop("peak")) if peak else None
+    for name, medians in timings.items():
+        seconds = statistics.median(medians)
+        rate = workload.pairs / seconds
+        found[name].update(seconds=seconds, fastest=min(medians), slowest=max(medians), rounds=len(medians), pairs_per_second=rate)
+        if peak_rate and workload.operations:
+            found[name]["fraction_of_peak"] = rate * workload.operations / peak_rate
+    row: dict[str, Any] = {
+        "group": "speed",
+        "name": workload.name,
+        "m": workload.m,
+        "n": workload.n,
+        "d": workload.d,
+        "framework": formula.framework,
+        "systems": found,
+        "at_least": workload.at_least,
+        "aim": workload.aim,
+        "operations_per_pair": workload.operations,
+        "peak_operations_per_second": peak_rate,
+        "peak_aim": workload.peak_aim,
+    }
+    return row | verdict(row)
+
+
+def verdict(row: Mapping[str, Any]) -> dict[str, Any]:
+    """KeOps's time over ours, and whether the bars on it and on the error are met."""
+    ours, peer = row["systems"].get("pairfold"), row["systems"].get("keops")
+    if not ours or not peer:
+        return {"ratio": None, "passed": None, "accurate": None}
+    ratio = peer["seconds"] / ours["seconds"]
+    return {"ratio": ratio, "passed": row["at_least"] is None or ratio >= row["at_least"], "accurate": no_worse(ours, peer)}
+
+
+# --- what a warm process cannot show ------------------------------------------------------------------------------------------
+
+
+def child(task: str, system: System, threads: int, cache: Path) -> dict[str, float]:
+    """Run one task of `child.py` in a process of its own, with the compiled formulas kept in `cache`."""
+    command = [sys.executable, "-m", "benchmarks.child", task, system.name, str(threads)]
+    return json.loads(_output(command, os.environ | environment(cache, threads)))
+
+
+def _output(command: list[str], variables: Mapping[str, str]) -> str:
+    """The last line that a command prints. Its standard error is shown only if it fails."""
+    done = subprocess.run(command, cwd=ROOT, env=dict(variables), capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command[1:])} failed:\n{done.stderr}")
+    return done.stdout.strip().splitlines()[-1]
+
+
+def limit(bar: w.Limit, values: Mapping[str, list[float]], **more: Any) -> dict[str, Any]:
+    """A row on something that must stay at or below a bar: the median of the values of each system."""
+    systems = {name: {"value": statistics.median(several), "all": several} for name, several in values.items()}
+    ours = systems.get("pairfold")
+    passed = None if ours is None or bar.at_most is None else ours["value"] <= bar.at_most
+    return {"group": "limit", "name": bar.name, "unit": bar.unit, "at_most": bar.at_most, "systems": systems, "passed": passed} | more
+
+
+def first_calls(systems: Mapping[str, System], threads: int, repeats: Mapping[str, int]) -> list[dict[str, Any]]:
+    """The first call of a formula: with an empty cache, and then in new processes that find it on disk."""
+    cold: dict[str, list[float]] = {name: [] for name in systems}
+    warm: dict[str, list[float]] = {name: [] for name in systems}
+    for name, system in systems.items():
+        for _ in range(repeats[name]):
+            with tempfile.TemporaryDirectory() as folder:
+                cold[name].append(child("first_call", system, threads, Path(folder))["seconds"])
+                warm[name].append(child("first_call", system, threads, Path(folder))["seconds"])
+    return [limit(w.FIRST_CALL, cold), limit(w.WARM_DISK, warm)]
+
+
+IMPORT_SCRIPT = "import time, numpy; start = time.perf_counter(); import {}; print(time.perf_counter() - start)"
+
+
+def imports(systems: Mapping[str, System], threads: int, cache: Path, repeats: int) -> dict[str, Any]:
+    """Seconds that the import takes once NumPy is there. A first, untimed import leaves the byte code compiled."""
+    variables = os.environ | environment(cache, threads)
+    values: dict[str, list[float]] = {}
+    for name, system in systems.items():
+        command = [sys.executable, "-c", IMPORT_SCRIPT.format(system.modules["numpy"])]
+        values[name] = [float(_output(command, variables)) for _ in range(repeats + 1)][1:]
+    return limit(w.IMPORT, values)
+
+
+def tiny_calls(systems: Mapping[str, System], threads: int, cache: Path, repeats: int) -> list[dict[str, Any]]:
+    """Seconds of a warm call too small to matter: what remains is the way from Python to the kernel and back."""
+    calls: dict[str, list[float]] = {name: [] for name in systems}
+    programs: dict[str, list[float]] = {name: [] for name in systems}
+    for _ in range(repeats):
+        for name, system in systems.items():
+            found = child("tiny", system, threads, cache)
+            calls[name].append(found["call"])
+            programs[name].append(found["program"])
+    return [limit(w.TINY_CALL, calls), limit(w.TINY_PROGRAM, programs)]
+
+
+def memory(system: System, threads: int, cache: Path, repeats: int) -> list[dict[str, Any]]:
+    """Bytes by which the process grows at most while it sums over the pairs, its kernel compiled before or not."""
+    warm = [child("memory", system, threads, cache)["bytes"] for _ in range(repeats)]
+    with tempfile.TemporaryDirectory() as folder:
+        first = [child("memory_first", system, threads, Path(folder))["bytes"]]
+    return [limit(w.MEMORY, {system.name: warm}), limit(w.MEMORY_FIRST, {system.name: first})]
+
+
+def scaling(system: System, target: Target, threads: int, rounds: int) -> dict[str, Any]:
+    """How much the time of a pair varies over the sizes."""
+    lazy_tensor = system.lazy_tensor("numpy", threads)
+    calls: dict[str, Callable[[], object]] = {}
+    for size in w.SCALING_SIZES:
+        points = w.Points.draw(size, size, 3).on(target, "numpy")
+        calls[str(size)] = lambda points=points: w.gauss(lazy_tensor, points)
+    calls[str(w.SCALING_SIZES[0])]()
+    times = {int(size): statistics.median(several) / int(size) ** 2 for size, several in interleaved(calls, rounds).items()}
+    spread = max(times.values()) / min(times.values()) - 1
+    return limit(w.SCALING, {system.name: [spread]}, seconds_per_pair=times)

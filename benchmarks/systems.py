@@ -1,0 +1,77 @@
+"""Who is measured: each system's LazyTensor, and what it needs around it."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class System:
+    """A system with a LazyTensor for each framework."""
+
+    name: str
+    title: str
+    modules: Mapping[str, str]  # framework → the module that its LazyTensor is imported from
+    distribution: str
+    cache_variable: str  # the environment variable that says where compiled formulas are kept
+
+    def lazy_tensor(self, framework: str, threads: int) -> Any:
+        """Import the LazyTensor for a framework, with that many threads."""
+        with contextlib.redirect_stdout(sys.stderr):
+            cls = importlib.import_module(self.modules[framework]).LazyTensor
+            if self.name == "pairfold":
+                importlib.import_module("pairfold").set_num_threads(threads)
+            else:
+                importlib.import_module("pykeops").set_verbose(False)
+        return cls
+
+    def version(self) -> str | None:
+        """The installed version, or None."""
+        try:
+            return metadata.version(self.distribution)
+        except metadata.PackageNotFoundError:
+            return None
+
+
+SYSTEMS: Mapping[str, System] = {
+    "pairfold": System("pairfold", "Pairfold", {"numpy": "pairfold", "torch": "pairfold"}, "pairfold", "PAIRFOLD_CACHE_DIR"),
+    "keops": System("keops", "KeOps", {"numpy": "pykeops.numpy", "torch": "pykeops.torch"}, "pykeops", "KEOPS_CACHE_FOLDER"),
+}
+
+
+def environment(cache: Path, threads: int) -> dict[str, str]:
+    """The variables that all systems run under: the number of threads, a compiler for KeOps, and caches in a folder of this run's own.
+
+    OpenMP reads its variables once, as it is loaded, so they are set before any framework is imported.
+    """
+    compiler = os.environ.get("CXX") or shutil.which("g++", path="/usr/bin") or shutil.which("g++") or shutil.which("c++")
+    variables = {"OMP_NUM_THREADS": str(threads), "PAIRFOLD_NUM_THREADS": str(threads)}
+    if compiler:
+        variables["CXX"] = compiler
+    for system in SYSTEMS.values():
+        folder = cache / system.name
+        folder.mkdir(parents=True, exist_ok=True)
+        variables[system.cache_variable] = str(folder)
+    return variables
+
+
+def available(names: list[str]) -> dict[str, System]:
+    """Those of the systems that can be imported; the others are named on standard error."""
+    found = {}
+    for name in names:
+        try:
+            SYSTEMS[name].lazy_tensor("numpy", threads=1)
+        except (ImportError, AttributeError) as error:
+            print(f"{SYSTEMS[name].title} is left out: {error}", file=sys.stderr)
+        else:
+            found[name] = SYSTEMS[name]
+    return found

@@ -1,0 +1,27 @@
+"""The devices that the points can lie on. A new one is one record here and one list of workloads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Target:
+    """A device: its name on the command line, its name in PyTorch, and how to wait for what it was given to do."""
+
+    kind: str
+    torch_device: str
+    wait: Callable[[], None]
+
+    def place(self, array: Any, framework: str) -> Any:
+        """The NumPy array as the framework's own, on this device."""
+        if framework == "numpy":
+            return array
+        import torch
+
+        return torch.from_numpy(array).to(self.torch_device)
+
+
+TARGETS = {"cpu": Target("cpu", "cpu", wait=lambda: None)}

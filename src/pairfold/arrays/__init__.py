@@ -1,0 +1,47 @@
+"""Adapters: what Pairfold must know of an array, one class a framework. No framework is imported unless the user already did."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from .base import Backend
+from .numpy import NumPyBackend
+
+__all__ = ["Backend", "backend_of", "is_array"]
+
+_numpy = NumPyBackend()
+_torch: Backend | None = None
+
+
+def _backend(array: Any) -> Backend | None:
+    global _torch
+    if _numpy.owns(array):
+        return _numpy
+    if "torch" in sys.modules:
+        if _torch is None:
+            from .torch import TorchBackend
+
+            _torch = TorchBackend()
+        if _torch.owns(array):
+            return _torch
+    return None
+
+
+def is_array(value: Any) -> bool:
+    """Whether some adapter knows the value as an array."""
+    return _backend(value) is not None
+
+
+def backend_of(array: Any) -> Backend:
+    """The adapter of an array.
+
+    Raises
+    ------
+    TypeError
+        Where the value is no array that Pairfold knows.
+    """
+    found = _backend(array)
+    if found is None:
+        raise TypeError(f"expected a NumPy array or a PyTorch tensor, not {type(array).__name__}")
+    return found

@@ -1,0 +1,52 @@
+"""NumPy arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..fold import Fold
+from ..runtime.cpu import Operand
+from .base import Backend
+
+DTYPES = {32: np.dtype(np.float32), 64: np.dtype(np.float64)}
+
+
+class NumPyBackend(Backend):
+    """NumPy: results are plain arrays, nothing is differentiated."""
+
+    name = "numpy"
+
+    def owns(self, value: Any) -> bool:
+        return isinstance(value, (np.ndarray, np.generic))
+
+    def dtype(self, array: Any) -> str:
+        return str(array.dtype.name) if array.dtype.isnative else f"{array.dtype.name} in foreign byte order"
+
+    def device(self, array: Any) -> str:
+        return "cpu"
+
+    def scalar(self, value: float, like: Any) -> Any:
+        return np.full(1, value, dtype=like.dtype)
+
+    def operand(self, array: Any) -> Operand:
+        strides = array.strides
+        return Operand(array.ctypes.data, strides[0] if len(strides) == 2 else 0, strides[-1])
+
+    def results(self, fold: Fold, arrays: Sequence[Any], kept: int, reduced: int) -> tuple[Any, ...]:
+        bits = self.bits(arrays[0])
+        outputs = [np.empty((kept, r.dim), dtype=np.int64 if r.kind == "index" else DTYPES[bits]) for r in fold.results]
+        if reduced == 0:
+            for output, value in zip(outputs, fold.of_nothing(), strict=True):
+                output[:] = value
+        elif kept:
+            fold.run([self.operand(a) for a in arrays], [o.ctypes.data for o in outputs], kept, reduced, bits)
+        return tuple(outputs)
+
+    def take(self, array: Any, rows: Any) -> Any:
+        return array[rows]
+
+    def transpose(self, array: Any) -> Any:
+        return array.T

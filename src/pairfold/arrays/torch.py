@@ -1,0 +1,91 @@
+"""PyTorch tensors, and their derivatives: a fold is one differentiable function, and so are the folds of its derivative."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from ..fold import Fold
+from ..runtime.cpu import Operand
+from .base import Backend
+
+DTYPES = {32: torch.float32, 64: torch.float64}
+
+
+class TorchBackend(Backend):
+    """PyTorch: results take part in autograd, to any order."""
+
+    name = "torch"
+
+    def owns(self, value: Any) -> bool:
+        return isinstance(value, torch.Tensor)
+
+    def dtype(self, array: Any) -> str:
+        return str(array.dtype).removeprefix("torch.")
+
+    def device(self, array: Any) -> str:
+        return str(array.device)
+
+    def scalar(self, value: float, like: Any) -> Any:
+        return torch.full((1,), value, dtype=like.dtype, device=like.device)
+
+    def operand(self, array: Any) -> Operand:
+        bytes = array.element_size()
+        strides = array.stride()
+        return Operand(array.data_ptr(), strides[0] * bytes if len(strides) == 2 else 0, strides[-1] * bytes)
+
+    def differentiable(self, arrays: Sequence[Any]) -> bool:
+        return torch.is_grad_enabled() and any(a.requires_grad for a in arrays)
+
+    def results(self, fold: Fold, arrays: Sequence[Any], kept: int, reduced: int) -> tuple[Any, ...]:
+        if self.differentiable(arrays):
+            return tuple(_Fold.apply(self, fold, kept, reduced, *arrays))
+        return self.compute(fold, arrays, kept, reduced)
+
+    def compute(self, fold: Fold, arrays: Sequence[Any], kept: int, reduced: int) -> tuple[Any, ...]:
+        """The results themselves."""
+        bits = self.bits(arrays[0])
+        outputs = [torch.empty((kept, r.dim), dtype=torch.int64 if r.kind == "index" else DTYPES[bits]) for r in fold.results]
+        if reduced == 0:
+            for output, value in zip(outputs, fold.of_nothing(), strict=True):
+                output[:] = torch.from_numpy(value)
+        elif kept:
+            fold.run([self.operand(a.resolve_neg()) for a in arrays], [o.data_ptr() for o in outputs], kept, reduced, bits)
+        return tuple(outputs)
+
+    def take(self, array: Any, rows: Any) -> Any:
+        return array[rows]
+
+    def transpose(self, array: Any) -> Any:
+        return array.T
+
+
+class _Fold(torch.autograd.Function):
+    """A fold as autograd sees it."""
+
+    @staticmethod
+    def forward(ctx: Any, backend: TorchBackend, fold: Fold, kept: int, reduced: int, *arrays: Any) -> tuple[Any, ...]:
+        outputs = backend.compute(fold, arrays, kept, reduced)
+        ctx.backend, ctx.fold, ctx.kept, ctx.reduced = backend, fold, kept, reduced
+        ctx.mark_non_differentiable(*(o for o, r in zip(outputs, fold.results, strict=True) if r.kind == "index"))
+        ctx.save_for_backward(*arrays, *(o for o, r in zip(outputs, fold.results, strict=True) if r.kind == "real"))
+        return outputs
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Any) -> tuple[Any, ...]:
+        fold: Fold = ctx.fold
+        saved = ctx.saved_tensors
+        real = [g for g, r in zip(cotangents, fold.results, strict=True) if r.kind == "real"]
+        operands = [*saved, *real]
+        arrays = saved[: len(fold.variables)]
+        wanted = tuple(k for k in range(len(arrays)) if ctx.needs_input_grad[4 + k])
+        gradients: list[Any] = [torch.zeros_like(a) if k in wanted else None for k, a in enumerate(arrays)]
+        for pullback in fold.backward(wanted):
+            sizes = (ctx.kept, ctx.reduced) if pullback.fold.axis == fold.axis else (ctx.reduced, ctx.kept)
+            (found,) = ctx.backend.results(pullback.fold, [operands[k] for k in pullback.inputs], *sizes)
+            for k, start, stop in pullback.targets:
+                part = found[:, start:stop]
+                gradients[k] = part if arrays[k].ndim == 2 else part.sum(0)
+        return (None, None, None, None, *gradients)

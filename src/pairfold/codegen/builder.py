@@ -1,0 +1,318 @@
+"""Arithmetic on lanes: the instructions every target can do, over llvmlite's IR builder.
+
+One LLVM value holds `width` numbers (a CPU vector), or one number when `width` is 1 (a GPU thread's scalar). Operators,
+reductions and the vector mathematics are written against these methods and never see which.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from llvmlite import ir
+
+Value = Any  # an llvmlite value holding `width` lanes; llvmlite ships no types
+
+I1, I8, I32, I64 = ir.IntType(1), ir.IntType(8), ir.IntType(32), ir.IntType(64)
+POINTER = ir.PointerType()
+
+
+class _Literal(ir.Constant):
+    """A constant given by its text: llvmlite itself would spell a splat lane by lane."""
+
+    def __init__(self, type: ir.Type, text: str):
+        self.type, self.constant = type, text
+
+    def _get_reference(self) -> str:
+        return str(self.constant)
+
+
+class Lanes:
+    """The primitives of one kernel function: real numbers of `bits` bits in `width` lanes.
+
+    Parameters
+    ----------
+    builder : llvmlite.ir.IRBuilder
+        Where instructions go.
+    bits : int
+        32 or 64: the floating-point type of the lanes.
+    width : int
+        Lanes a value holds; 1 means plain scalars.
+    features : frozenset of str
+        What the target can do beyond the common set, e.g. ``"avx512dq"``.
+    """
+
+    # A product feeding a sum may become one fma. Nothing may be reassociated: that would undo range reductions.
+    FLAGS = ("contract",)
+
+    def __init__(self, builder: ir.IRBuilder, bits: int, width: int, features: frozenset[str] = frozenset()):
+        self.builder, self.bits, self.width, self.features = builder, bits, width, features
+        self.scalar: ir.Type = ir.FloatType() if bits == 32 else ir.DoubleType()
+        self.scalar_integer: ir.Type = ir.IntType(bits)
+        self.real = self.lanes(self.scalar)
+        self.integer = self.lanes(self.scalar_integer)
+        self.boolean = self.lanes(I1)
+        self._conditions: dict[Value, Value] = {}  # what each `one_if` was made from
+
+    def lanes(self, scalar: ir.Type) -> ir.Type:
+        """The type that holds `width` of `scalar`."""
+        return scalar if self.width == 1 else ir.VectorType(scalar, self.width)
+
+    def intrinsic(self, name: str, result: ir.Type, arguments: Sequence[Value]) -> Value:
+        """Call the LLVM intrinsic `name`, declared on first use; overloaded names carry their type suffix."""
+        module = self.builder.module
+        function = module.globals.get(name)
+        if function is None:
+            function = ir.Function(module, ir.FunctionType(result, [a.type for a in arguments]), name)
+        return self.builder.call(function, arguments)
+
+    def suffix(self, scalar: ir.Type | None = None) -> str:
+        """The overload suffix of an intrinsic on these lanes: ``f32``, ``v16f32`` …"""
+        scalar = scalar or self.scalar
+        name = {"float": "f32", "double": "f64"}.get(str(scalar), str(scalar))
+        return name if self.width == 1 else f"v{self.width}{name}"
+
+    def _math(self, name: str, *arguments: Value) -> Value:
+        return self.intrinsic(f"llvm.{name}.{self.suffix()}", self.real, arguments)
+
+    # ---- constants and movement
+    def const(self, number: float) -> Value:
+        """`number`, rounded to the lanes' type, in every lane."""
+        return self._splat_constant(self.real, self.scalar, _hexadecimal(number, self.bits))
+
+    def iconst(self, number: int) -> Value:
+        """The integer `number` (two's complement in the lanes' width) in every lane."""
+        number &= (1 << self.bits) - 1
+        if number >> (self.bits - 1):
+            number -= 1 << self.bits
+        return self._splat_constant(self.integer, self.scalar_integer, str(number))
+
+    def true(self) -> Value:
+        return self._splat_constant(self.boolean, I1, "true")
+
+    def _splat_constant(self, lanes: ir.Type, scalar: ir.Type, text: str) -> Value:
+        return _Literal(lanes, text if self.width == 1 else f"splat ({scalar} {text})")
+
+    def splat(self, scalar: Value) -> Value:
+        """A scalar value of any type, copied to every lane."""
+        if self.width == 1:
+            return scalar
+        lanes = self.lanes(scalar.type)
+        first = self.builder.insert_element(ir.Constant(lanes, ir.Undefined), scalar, I32(0))
+        zeros = ir.Constant(ir.VectorType(I32, self.width), None)
+        return self.builder.shuffle_vector(first, ir.Constant(lanes, ir.Undefined), zeros)
+
+    def iota(self, scalar: ir.Type) -> Value:
+        """0, 1, 2 … in the lanes."""
+        if self.width == 1:
+            return scalar(0)
+        return ir.Constant(self.lanes(scalar), [scalar(k) for k in range(self.width)])
+
+    # ---- real arithmetic
+    def add(self, a: Value, b: Value) -> Value:
+        return self.builder.fadd(a, b, flags=self.FLAGS)
+
+    def sub(self, a: Value, b: Value) -> Value:
+        return self.builder.fsub(a, b, flags=self.FLAGS)
+
+    def mul(self, a: Value, b: Value) -> Value:
+        return self.builder.fmul(a, b, flags=self.FLAGS)
+
+    def div(self, a: Value, b: Value) -> Value:
+        return self.builder.fdiv(a, b)
+
+    def neg(self, a: Value) -> Value:
+        return self.builder.fneg(a)
+
+    def fma(self, a: Value, b: Value, c: Value) -> Value:
+        """a·b + c, rounded once."""
+        return self._math("fma", a, b, c)
+
+    def sqrt(self, a: Value) -> Value:
+        return self._math("sqrt", a)
+
+    def abs(self, a: Value) -> Value:
+        return self._math("fabs", a)
+
+    def copysign(self, a: Value, sign: Value) -> Value:
+        return self._math("copysign", a, sign)
+
+    def floor(self, a: Value) -> Value:
+        return self._math("floor", a)
+
+    def ceil(self, a: Value) -> Value:
+        return self._math("ceil", a)
+
+    def trunc(self, a: Value) -> Value:
+        return self._math("trunc", a)
+
+    def nearest(self, a: Value) -> Value:
+        """The nearest integer, ties to even, as NumPy's rint."""
+        return self._math("rint", a)
+
+    def fmin(self, a: Value, b: Value) -> Value:
+        """The smaller; b where either is nan. One instruction, as x86 defines it."""
+        return self.select(self.lt(a, b), a, b)
+
+    def fmax(self, a: Value, b: Value) -> Value:
+        """The larger; b where either is nan."""
+        return self.select(self.gt(a, b), a, b)
+
+    def minimum(self, a: Value, b: Value) -> Value:
+        """The smaller, nan where either is, as NumPy's minimum."""
+        return self.select(self.isnan(a), a, self.fmin(a, b))
+
+    def maximum(self, a: Value, b: Value) -> Value:
+        return self.select(self.isnan(a), a, self.fmax(a, b))
+
+    # ---- comparisons: false where an operand is nan, but `ne`
+    def lt(self, a: Value, b: Value) -> Value:
+        return self.builder.fcmp_ordered("<", a, b)
+
+    def le(self, a: Value, b: Value) -> Value:
+        return self.builder.fcmp_ordered("<=", a, b)
+
+    def gt(self, a: Value, b: Value) -> Value:
+        return self.builder.fcmp_ordered(">", a, b)
+
+    def ge(self, a: Value, b: Value) -> Value:
+        return self.builder.fcmp_ordered(">=", a, b)
+
+    def eq(self, a: Value, b: Value) -> Value:
+        return self.builder.fcmp_ordered("==", a, b)
+
+    def ne(self, a: Value, b: Value) -> Value:
+        return self.builder.fcmp_unordered("!=", a, b)
+
+    def isnan(self, a: Value) -> Value:
+        return self.builder.fcmp_unordered("uno", a, a)
+
+    def land(self, a: Value, b: Value) -> Value:
+        return self.builder.and_(a, b)
+
+    def lor(self, a: Value, b: Value) -> Value:
+        return self.builder.or_(a, b)
+
+    def lnot(self, a: Value) -> Value:
+        return self.builder.xor(a, self.true())
+
+    def select(self, condition: Value, a: Value, b: Value) -> Value:
+        """a where the boolean lanes are true, else b."""
+        return self.builder.select(condition, a, b)
+
+    def truth(self, a: Value) -> Value:
+        """The boolean lanes of a real condition: true where not 0 (nan is true, as in NumPy)."""
+        return self._conditions.get(a) or self.ne(a, self.const(0.0))
+
+    def one_if(self, condition: Value) -> Value:
+        """1.0 where the boolean lanes are true, else 0.0."""
+        number = self.select(condition, self.const(1.0), self.const(0.0))
+        self._conditions[number] = condition
+        return number
+
+    def one_if_nan(self, a: Value) -> Value:
+        return self.one_if(self.isnan(a))
+
+    def is_negative(self, a: Value) -> Value:
+        """Of an integer of any width."""
+        return self.builder.icmp_signed("<", a, a.type(None))
+
+    def any(self, condition: Value) -> Value:
+        """One i1: whether some lane is true."""
+        if self.width == 1:
+            return condition
+        return self.intrinsic(f"llvm.vector.reduce.or.v{self.width}i1", I1, [condition])
+
+    # ---- integer arithmetic on the lanes' bits
+    def as_integer(self, a: Value) -> Value:
+        """The same bits, seen as an integer."""
+        return self.builder.bitcast(a, self.integer)
+
+    def as_real(self, a: Value) -> Value:
+        return self.builder.bitcast(a, self.real)
+
+    def to_integer(self, a: Value) -> Value:
+        """The number as an integer, towards zero; undefined beyond the integer's range."""
+        return self.builder.fptosi(a, self.integer)
+
+    def to_real(self, a: Value) -> Value:
+        return self.builder.sitofp(a, self.real)
+
+    def iadd(self, a: Value, b: Value) -> Value:
+        return self.builder.add(a, b)
+
+    def isub(self, a: Value, b: Value) -> Value:
+        return self.builder.sub(a, b)
+
+    def imul(self, a: Value, b: Value) -> Value:
+        return self.builder.mul(a, b)
+
+    def iand(self, a: Value, b: Value) -> Value:
+        return self.builder.and_(a, b)
+
+    def ior(self, a: Value, b: Value) -> Value:
+        return self.builder.or_(a, b)
+
+    def ixor(self, a: Value, b: Value) -> Value:
+        return self.builder.xor(a, b)
+
+    def shift_left(self, a: Value, count: int) -> Value:
+        return self.builder.shl(a, self.iconst(count))
+
+    def shift_right(self, a: Value, count: int) -> Value:
+        """Arithmetic: the sign fills in."""
+        return self.builder.ashr(a, self.iconst(count))
+
+    def ieq(self, a: Value, b: Value) -> Value:
+        return self.builder.icmp_signed("==", a, b)
+
+    def ilt(self, a: Value, b: Value) -> Value:
+        return self.builder.icmp_signed("<", a, b)
+
+
+def loop(
+    builder: ir.IRBuilder,
+    start: Value,
+    stop: Value,
+    step: int,
+    carried: Sequence[Value],
+    body: Callable[[Value, list[Value]], Sequence[Value]],
+) -> list[Value]:
+    """Emit ``for k in range(start, stop, step)`` with ``carried = body(k, carried)``; a negative step counts down.
+
+    Returns the carried values after the loop. `start` and `stop` are 64-bit integers.
+    """
+    before = builder.block
+    head = builder.append_basic_block("loop")
+    inside = builder.append_basic_block("body")
+    after = builder.append_basic_block("done")
+    builder.branch(head)
+    builder.position_at_end(head)
+    k = builder.phi(I64)
+    k.add_incoming(start, before)
+    phis = []
+    for value in carried:
+        phi = builder.phi(value.type)
+        phi.add_incoming(value, before)
+        phis.append(phi)
+    builder.cbranch(builder.icmp_signed("<" if step > 0 else ">", k, stop), inside, after)
+    builder.position_at_end(inside)
+    results = body(k, phis)
+    k.add_incoming(builder.add(k, I64(step), flags=("nsw",)), builder.block)
+    for phi, result in zip(phis, results, strict=True):
+        phi.add_incoming(result, builder.block)
+    builder.branch(head)
+    builder.position_at_end(after)
+    return phis
+
+
+def _hexadecimal(number: float, bits: int) -> str:
+    """LLVM's spelling of a floating-point constant: the bits of the double that equals the rounded number."""
+    number = float(number)
+    if bits == 32:
+        try:
+            number = struct.unpack("f", struct.pack("f", number))[0]
+        except OverflowError:
+            number = float("inf") if number > 0 else float("-inf")
+    return f"0x{struct.unpack('<Q', struct.pack('<d', number))[0]:016X}"

@@ -1,0 +1,262 @@
+"""From formulas to instructions: the one place that walks a formula graph and emits code, for pack, tile and finish alike.
+
+A vector-valued node is never stored: each of its components is computed where it is used. Short inner dimensions are
+unrolled; a long one becomes a loop, and all inner reductions of the same length that can share a loop do. That sharing is
+what makes a register tile: several columns of a step are several copies of the formula, and their loops are one.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..formula.graph import Node, topological, value_of
+from .builder import I64, Value, loop
+from .mathlib import Maths
+
+
+@dataclass(frozen=True)
+class Index:
+    """A component's number: ``base + offset``, known to lie in [low, high). Without a base it is a constant."""
+
+    base: Value | None
+    offset: int
+    low: int
+    high: int
+
+    def moved(self, by: int) -> Index:
+        return Index(self.base, self.offset + by, self.low + by, self.high + by)
+
+    def value(self, builder: Any) -> Value:
+        """As a 64-bit integer."""
+        if self.base is None:
+            return I64(self.offset)
+        return self.base if self.offset == 0 else builder.add(self.base, I64(self.offset), flags=("nsw",))
+
+
+def at(component: int) -> Index:
+    """A constant index."""
+    return Index(None, component, component, component + 1)
+
+
+FIRST = at(0)
+Leaf = Callable[[Node, Index, Sequence[int]], Sequence[Value]]
+
+
+class Evaluator:
+    """Emits formulas at the builder's current place, for several vectors of rows at once.
+
+    Parameters
+    ----------
+    m : Maths
+        The lanes.
+    rows : sequence of int
+        The vectors of rows to compute.
+    leaf : callable
+        ``leaf(node, index, rows)``: the values of a component of a variable or slot, one for each row vector, or a single one
+        where all rows share it.
+    unroll : int
+        Inner dimensions up to this length are unrolled.
+    """
+
+    STEP = 4  # components a turn of a loop over a long inner dimension
+
+    def __init__(self, m: Maths, rows: Sequence[int], leaf: Leaf, unroll: int, known: dict[Any, Sequence[Value]] | None = None):
+        self.m, self.rows, self.leaf, self.unroll = m, rows, leaf, unroll
+        # Values by (node, index); one scope for each loop that is open, since a value holds only where it was computed.
+        self.scopes: list[dict[Any, Sequence[Value]]] = [dict(known or {})]
+
+    def row(self, r: int, leaf: Leaf | None = None) -> Evaluator:
+        """An evaluator of the `r`-th row vector alone, which knows what this one has computed."""
+        known = {
+            key: values if len(values) == 1 else [values[self.rows.index(r)]] for scope in self.scopes for key, values in scope.items()
+        }
+        return Evaluator(self.m, [r], leaf or self.leaf, self.unroll, known)
+
+    # ---- one component
+    def values(self, node: Node, index: Index = FIRST) -> Sequence[Value]:
+        """A component of a node for each row vector; a single value where they all share it."""
+        if node.dim == 1:
+            index = FIRST
+        key = (node, index)
+        for scope in reversed(self.scopes):
+            if key in scope:
+                return scope[key]
+        found = self.scopes[-1][key] = self._compute(node, index)
+        return found
+
+    def full(self, node: Node, index: Index = FIRST) -> list[Value]:
+        """As `values`, always one for each row vector."""
+        values = self.values(node, index)
+        return list(values) if len(values) == len(self.rows) else [values[0]] * len(self.rows)
+
+    def _compute(self, node: Node, index: Index) -> Sequence[Value]:
+        op = node.op
+        if op.name == "const":
+            return [self.m.const(value_of(node) or 0.0)]
+        if op.structure == "leaf":
+            return self.leaf(node, index, self.rows)
+        if op.structure == "index":
+            return self.values(*_source(node, index))
+        if op.structure == "reduce":
+            return self._reduce_loops([node])[0]
+        operands = [self.values(a, index) for a in node.args]
+        count = max(map(len, operands))
+        assert op.emit is not None
+        return [op.emit(self.m, *(v[r % len(v)] for v in operands), *node.attrs) for r in range(count)]
+
+    # ---- inner reductions
+    def prepare(self, roots: Iterable[Node]) -> None:
+        """Compute the inner reductions below the roots, sharing loops; call before `values` in straight-line code."""
+        level: dict[Node, int] = {}
+        groups: dict[tuple[int, int], list[Node]] = defaultdict(list)
+        for node in topological(roots):
+            level[node] = max((level[a] for a in node.args), default=0)
+            if node.op.structure == "reduce" and node.args[0].dim > self.unroll:
+                level[node] += 1
+                groups[level[node], node.args[0].dim].append(node)
+        for key in sorted(groups, key=lambda k: k[0]):
+            for node, values in zip(groups[key], self._reduce_loops(groups[key]), strict=True):
+                self.scopes[-1][node, FIRST] = values
+
+    def _reduce_loops(self, nodes: Sequence[Node]) -> list[Sequence[Value]]:
+        """Inner reductions of operands of one dimension, in shared loops."""
+        operands = [n.args[0] for n in nodes]
+        count = len(self.rows)
+
+        def join(index: Index, totals: Sequence[Value]) -> list[Value]:
+            joined: list[Value] = []
+            for k, (n, operand) in enumerate(zip(nodes, operands, strict=True)):
+                values = self.full(operand, index)
+                joined += [n.op.emit(self.m, totals[k * count + r], values[r]) for r in range(count)]  # type: ignore[misc]
+            return joined
+
+        if operands[0].dim <= self.unroll:
+            totals = [v for operand in operands for v in self.full(operand, FIRST)]
+            for d in range(1, operands[0].dim):
+                totals = join(at(d), totals)
+        else:
+            identities = [self.m.const(n.op.identity) for n in nodes for _ in range(count)]
+            totals = self.for_components(operands, identities, join)
+        return [totals[k * count : (k + 1) * count] for k in range(len(nodes))]
+
+    def for_components(
+        self,
+        nodes: Sequence[Node],
+        carried: Sequence[Value],
+        body: Callable[[Index, Sequence[Value]], Sequence[Value]],
+        descending: bool = False,
+    ) -> list[Value]:
+        """Run `body` for each component of nodes of one dimension, unrolled or as loops, carrying values along."""
+        dim = nodes[0].dim
+        if dim <= self.unroll:
+            for d in reversed(range(dim)) if descending else range(dim):
+                carried = body(at(d), carried)
+            return list(carried)
+        for n in nodes:
+            self._hoist_scalars(n)
+        edges = sorted(set().union(*(boundaries(n) for n in nodes)))
+        spans = list(zip(edges[:-1], edges[1:], strict=True))
+        for low, high in reversed(spans) if descending else spans:
+            # The remainder of a span, less than a turn of the loop, is unrolled behind it.
+            whole = low + (high - low) // self.STEP * self.STEP if high - low > self.unroll else low
+            tail = [at(d) for d in range(whole, high)]
+            if descending:
+                for index in reversed(tail):
+                    carried = body(index, carried)
+            if whole > low:
+                carried = self._component_loop(low, whole, carried, body, descending)
+            if not descending:
+                for index in tail:
+                    carried = body(index, carried)
+        return list(carried)
+
+    def _component_loop(
+        self, low: int, high: int, carried: Sequence[Value], body: Callable[[Index, Sequence[Value]], Sequence[Value]], descending: bool
+    ) -> list[Value]:
+        offsets = range(self.STEP)
+
+        def turn(base: Value, values: list[Value]) -> Sequence[Value]:
+            self.scopes.append({})
+            joined: Sequence[Value] = values
+            for offset in reversed(offsets) if descending else offsets:
+                joined = body(Index(base, offset, low, high), joined)
+            self.scopes.pop()
+            return joined
+
+        start, stop, step = (high - self.STEP, low - 1, -self.STEP) if descending else (low, high, self.STEP)
+        return loop(self.m.builder, I64(start), I64(stop), step, carried, turn)
+
+    def _hoist_scalars(self, node: Node) -> None:
+        """Compute what a loop over the node's components needs but does not change."""
+        pending, seen = [node], {node}
+        while pending:
+            for a in pending.pop().args:
+                if a not in seen:
+                    seen.add(a)
+                    if a.dim == 1:
+                        self.values(a)
+                    else:
+                        pending.append(a)
+
+    # ---- whole partials
+    def update(self, targets: Sequence[Node], store: Callable[[int, Index, list[Value]], None]) -> None:
+        """Compute the new fields of a partial and store each component: ``store(field, index, values)``.
+
+        All that is read from the old partial is read before it is overwritten: long fields are walked downwards, so that a field
+        may be made from itself moved upwards.
+        """
+        self.prepare(targets)
+        short = [k for k, t in enumerate(targets) if t.dim <= self.unroll]
+        computed = [(k, at(d), self.full(targets[k], at(d))) for k in short for d in range(targets[k].dim)]
+        by_dim: dict[int, list[int]] = defaultdict(list)
+        for k, t in enumerate(targets):
+            if t.dim > self.unroll:
+                by_dim[t.dim].append(k)
+        for fields in by_dim.values():
+
+            def body(index: Index, carried: Sequence[Value], fields: Sequence[int] = fields) -> Sequence[Value]:
+                fresh = [(k, self.full(targets[k], index)) for k in fields]
+                for k, values in fresh:
+                    store(k, index, values)
+                return carried
+
+            self.for_components([targets[k] for k in fields], (), body, descending=True)
+        for k, index, values in computed:
+            store(k, index, values)
+
+
+def _source(node: Node, index: Index) -> tuple[Node, Index]:
+    """Where a component of an index operator comes from."""
+    if node.op.name == "extract":
+        return node.args[0], index.moved(node.attrs[0])
+    if node.op.name == "concat":
+        start = 0
+        for part in node.args:
+            if index.high <= start + part.dim:
+                return part, index.moved(-start)
+            start += part.dim
+    return node.args[0], index  # spread
+
+
+def boundaries(node: Node) -> frozenset[int]:
+    """Where a walk over the node's components must break, so that each stretch comes from the same sources."""
+    found: dict[Node, frozenset[int]] = {}
+    for n in topological([node]):
+        edges = {0, n.dim}
+        if n.op.name == "extract":
+            start, length = n.attrs
+            edges |= {e - start for e in found[n.args[0]] if start <= e <= start + length}
+        elif n.op.name == "concat":
+            start = 0
+            for part in n.args:
+                edges |= {e + start for e in found[part]}
+                start += part.dim
+        elif n.op.structure in ("elementwise", "index"):
+            for a in n.args:
+                if a.dim == n.dim:
+                    edges |= found[a]
+        found[n] = frozenset(edges)
+    return found[node]

@@ -1,0 +1,104 @@
+"""Finish: merge the partials of the splits, apply what follows the reduction, and write the results row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..formula.graph import Node
+from .builder import I64, Value, loop
+from .evaluate import Evaluator, Index
+from .frame import Frame
+from .layout import FINISH_BLOCKS, INDEX_BYTES, PARTIALS, SPLITS, Layout, M
+from .tile import Partial
+
+
+def emit_finish(frame: Frame, layout: Layout) -> None:
+    """The body of one task: `FINISH_BLOCKS` blocks of rows."""
+    b, block = frame.builder, layout.plan.schedule.block
+    blocks = b.udiv(frame.padded(frame.word(M), block), I64(block))
+    first = b.mul(frame.task, I64(FINISH_BLOCKS))
+    last = frame.smaller(b.add(first, I64(FINISH_BLOCKS)), blocks)
+    finish = Finish(frame, layout)
+    loop(b, first, last, 1, (), lambda k, _: loop(b, I64(0), I64(layout.plan.schedule.rows), 1, (), lambda r, __: finish.emit(k, r)))
+
+
+class Finish:
+    """Emits the end of one vector of rows."""
+
+    def __init__(self, frame: Frame, layout: Layout):
+        self.frame, self.layout, self.plan = frame, layout, layout.plan
+        self.types = [frame.m.lanes(I64) if f.kind == "index" else frame.m.real for f in self.plan.fields]
+        self.state = Partial.on_stack(frame, layout, self.types, 1)
+
+    def emit(self, block: Value, r: Value) -> Sequence[Value]:
+        b, plan = self.frame.builder, self.plan
+        splits = self.frame.word(SPLITS)
+        partials = b.mul(block, splits)
+        for k, f in enumerate(plan.fields):
+            loop(b, I64(0), I64(f.dim), 1, (), lambda d, _, k=k: self._copy(k, d, partials, r))  # type: ignore[misc]
+
+        def merge(split: Value, _: Sequence[Value]) -> Sequence[Value]:
+            partial = b.add(partials, split)
+            loop(b, I64(0), I64(plan.reduction.entries), 1, (), lambda entry, _: self._combine(partial, entry, r))
+            return ()
+
+        loop(b, I64(1), splits, 1, (), merge)
+        self._write(b.add(b.mul(block, I64(plan.schedule.block)), b.mul(r, I64(self.frame.m.width))))
+        return ()
+
+    def _read(self, field: int, component: Value, partial: Value, r: Value) -> Value:
+        """A component of a partial in memory."""
+        b, layout = self.frame.builder, self.layout
+        start = b.add(b.mul(partial, I64(layout.partial_bytes())), I64(layout.field_offset(field)))
+        place = b.add(b.mul(component, I64(self.plan.schedule.rows)), r)
+        base = self.frame.offset(self.frame.address(PARTIALS), start)
+        return b.load(b.gep(base, [place], source_etype=self.types[field]), typ=self.types[field])
+
+    def _copy(self, field: int, component: Value, partial: Value, r: Value) -> Sequence[Value]:
+        self.state.store(field, component, 0, self._read(field, component, partial, r))
+        return ()
+
+    def _evaluator(self, partial: Value | None = None, entry: Value | None = None, r: Value | None = None) -> Evaluator:
+        b = self.frame.builder
+
+        def leaf(node: Node, index: Index, rows: Sequence[int]) -> Sequence[Value]:
+            buffer, _, dim, field, *_ = node.attrs
+            if buffer == "state":
+                return [self.state.load(field, index.value(b), 0)]
+            assert entry is not None and partial is not None and r is not None
+            return [self._read(field, b.add(b.mul(entry, I64(dim)), index.value(b)), partial, r)]
+
+        return Evaluator(self.frame.m, [0], leaf, self.plan.schedule.unroll)
+
+    def _combine(self, partial: Value, entry: Value, r: Value) -> Sequence[Value]:
+        b, plan = self.frame.builder, self.plan
+        targets = plan.combine(plan.field_slots, plan.entry("entry"))
+
+        def store(field: int, index: Index, values: list[Value]) -> None:
+            self.state.store(field, index.value(b), 0, values[0])
+
+        self._evaluator(partial, entry, r).update(targets, store)
+        return ()
+
+    def _write(self, row: Value) -> None:
+        """The results of the rows from `row` on, as far as there are."""
+        b, m = self.frame.builder, self.frame.m
+        evaluator = self._evaluator()
+        evaluator.prepare(self.plan.results)
+        for number, result in enumerate(self.plan.results):
+            base = self.frame.address(self.layout.output(number))
+            bytes = INDEX_BYTES if result.kind == "index" else self.layout.real_bytes
+
+            def store(
+                index: Index, carried: Sequence[Value], result: Node = result, base: Value = base, bytes: int = bytes
+            ) -> Sequence[Value]:
+                value = evaluator.full(result, index)[0]
+                component = index.value(b)
+                for k in range(m.width):
+                    lane_row = b.add(row, I64(k))
+                    with b.if_then(b.icmp_signed("<", lane_row, self.frame.word(M))):
+                        place = b.add(b.mul(lane_row, I64(result.dim)), component)
+                        b.store(self.frame.lane(value, k), self.frame.element(base, place, bytes))
+                return carried
+
+            evaluator.for_components([result], (), store)

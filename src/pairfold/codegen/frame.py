@@ -1,0 +1,97 @@
+"""One kernel function while it is being emitted: its lanes, its arguments, and the address arithmetic all phases share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from llvmlite import ir
+
+from .builder import I8, I64, POINTER, Value
+from .mathlib import Maths
+
+VOID = ir.VoidType()
+
+
+class Frame:
+    """The function ``name(words, control, task)`` of a module, open for instructions.
+
+    Parameters
+    ----------
+    module : llvmlite.ir.Module
+    name : str
+    bits, width, features
+        The lanes, as for `Lanes`.
+    """
+
+    def __init__(self, module: ir.Module, name: str, bits: int, width: int, features: frozenset[str]):
+        self.function = ir.Function(module, ir.FunctionType(VOID, [POINTER, POINTER, I64]), name)
+        self.function.linkage = "internal"
+        self.entry = self.function.append_basic_block("entry")
+        self.builder = ir.IRBuilder(self.function.append_basic_block("start"))
+        self.m = Maths(self.builder, bits, width, features)
+        self.words, self.control, self.task = self.function.args
+        self._words: dict[int, Value] = {}
+        self._setup = ir.IRBuilder(self.entry)
+
+    def finish(self) -> None:
+        """Close the function."""
+        self.builder.ret_void()
+        self._setup.branch(self.function.blocks[1])
+
+    # ---- arguments
+    def word(self, position: int) -> Value:
+        """An argument word, loaded once at the function's start."""
+        if position not in self._words:
+            place = self._setup.gep(self.words, [I64(position)], source_etype=I64)
+            self._words[position] = self._setup.load(place, typ=I64)
+        return self._words[position]
+
+    def address(self, position: int) -> Value:
+        """An argument word as a pointer."""
+        return self.builder.inttoptr(self.word(position), POINTER)
+
+    def allocate(self, type: ir.Type, count: int, align: int) -> Value:
+        """`count` values on the stack."""
+        place = self._setup.alloca(type, count)
+        place.align = align
+        return place
+
+    # ---- addresses and integers
+    def offset(self, pointer: Value, bytes: Value) -> Value:
+        return self.builder.gep(pointer, [bytes], source_etype=I8)
+
+    def element(self, pointer: Value, index: Value, bytes: int) -> Value:
+        """The address of an element of an array of elements of `bytes` bytes."""
+        return self.builder.gep(pointer, [index], source_etype=ir.IntType(8 * bytes))
+
+    def smaller(self, a: Value, b: Value) -> Value:
+        return self.builder.select(self.builder.icmp_signed("<", a, b), a, b)
+
+    def divide(self, a: Value, b: int) -> tuple[Value, Value]:
+        """Quotient and remainder of a non-negative integer."""
+        return self.builder.udiv(a, I64(b)), self.builder.urem(a, I64(b))
+
+    def padded(self, count: Value, multiple: int) -> Value:
+        """The count rounded up to a multiple."""
+        b = self.builder
+        return b.mul(b.udiv(b.add(count, I64(multiple - 1)), I64(multiple)), I64(multiple))
+
+    # ---- lanes and memory
+    def lane(self, value: Value, k: int) -> Value:
+        return value if self.m.width == 1 else self.builder.extract_element(value, ir.IntType(32)(k))
+
+    def gather(self, addresses: Sequence[Value]) -> Value:
+        """One number from each address, in the lanes."""
+        m, b = self.m, self.builder
+        if m.width == 1:
+            return b.load(addresses[0], typ=m.scalar)
+        value: Value = ir.Constant(m.real, ir.Undefined)
+        for k, address in enumerate(addresses):
+            value = b.insert_element(value, b.load(address, typ=m.scalar), ir.IntType(32)(k))
+        return value
+
+    def aborted(self, position: int) -> Value:
+        """Whether the call was told to stop, read afresh each time."""
+        b = self.builder
+        flag = b.load_atomic(self.element(self.control, I64(position), 8), "monotonic", 8, typ=I64)
+        return b.icmp_unsigned("!=", flag, I64(0))

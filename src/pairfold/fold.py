@@ -1,0 +1,162 @@
+"""A fold: formulas, a reduction and the axis it runs along, as a value; and the folds that are its derivative."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import numpy as np
+
+from .formula.differentiate import vjp
+from .formula.graph import Node, apply, rewrite, slot, substitute, to_string, var, variables
+from .formula.operators import spread
+from .formula.reference import evaluate
+from .formula.simplify import expand, simplify
+from .reductions import Reduction, Sum
+from .runtime import cpu
+from .runtime.cpu import Operand
+
+AXIS_OF = {0: "i", 1: "j"}
+
+
+@lru_cache(maxsize=4096)
+def flip(formulas: tuple[Node, ...]) -> tuple[Node, ...]:
+    """The formulas with rows and columns exchanged: those of the transposed matrix."""
+    other = {"i": "j", "j": "i", "p": "p"}
+
+    def exchange(node: Node) -> Node | None:
+        return var(other[node.attrs[0]], *node.attrs[1:]) if node.op.name == "var" else None
+
+    return tuple(rewrite(formulas, exchange))
+
+
+@lru_cache(maxsize=4096)
+def renumber(formulas: tuple[Node, ...], numbers: tuple[int, ...]) -> tuple[Node, ...]:
+    """The formulas with variable k renamed to ``numbers[k]``."""
+
+    def rename(node: Node) -> Node | None:
+        if node.op.name != "var":
+            return None
+        axis, index, *rest = node.attrs
+        return var(axis, numbers[index], *rest)
+
+    return tuple(rewrite(formulas, rename))
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Reduce formulas along an axis. Folds are values: equal when built alike; make them with `make_fold`.
+
+    Attributes
+    ----------
+    formulas : tuple of Node
+        Over variables numbered from 0 without a gap.
+    reduction : Reduction
+    axis : int
+        The axis that is reduced: 0 for i, 1 for j.
+    """
+
+    formulas: tuple[Node, ...]
+    reduction: Reduction
+    axis: int
+
+    def __str__(self) -> str:
+        return f"{self.reduction.name}({', '.join(map(to_string, self.formulas))}, axis={self.axis})"
+
+    @cached_property
+    def variables(self) -> tuple[Node, ...]:
+        return variables(self.formulas)
+
+    @cached_property
+    def dims(self) -> tuple[int, ...]:
+        return tuple(f.dim for f in self.formulas)
+
+    @cached_property
+    def results(self) -> tuple[Node, ...]:
+        """The results as formulas of the partial: their kinds and dimensions."""
+        fields = self.reduction.fields(self.dims)
+        state = tuple(slot("state", 0, f.dim, k, kind=f.kind) for k, f in enumerate(fields))
+        return self.reduction.finish(state)
+
+    def kernel(self, bits: int) -> cpu.Kernel:
+        """The compiled kernel; it reduces columns, so a fold along i runs on the transposed formulas."""
+        formulas = self.formulas if self.axis == 1 else flip(self.formulas)
+        return cpu.kernel(formulas, self.reduction, bits)
+
+    def run(self, operands: Sequence[Operand], outputs: Sequence[int], kept: int, reduced: int, bits: int) -> None:
+        """Compute, for `kept` rows over `reduced` columns, each at least 1, into C-contiguous outputs (kept, dim)."""
+        self.kernel(bits)(operands, outputs, kept, reduced)
+
+    def of_nothing(self) -> list[np.ndarray]:
+        """What each result is where nothing was reduced, (dim,): the reduction's identity, and -1 for an index."""
+        fields = self.reduction.fields(self.dims)
+        empty = {slot("state", 0, f.dim, k, kind=f.kind): spread(f.identity, f.dim) for k, f in enumerate(fields)}
+        values = [evaluate(r, []).reshape(r.dim) for r in simplify(expand(substitute(self.results, empty)))]
+        return [np.full(r.dim, -1) if r.kind == "index" else v for r, v in zip(self.results, values, strict=True)]
+
+    def backward(self, wanted: tuple[int, ...]) -> list[Pullback]:
+        """The folds that compute the derivative with respect to the wanted variables, one for each axis: see `Pullback`."""
+        return _backward(self, wanted)
+
+
+@dataclass(frozen=True)
+class Pullback:
+    """One fold of a derivative, for all wanted variables that share an axis: one kernel, one pass over the pairs.
+
+    Attributes
+    ----------
+    fold : Fold
+    inputs : tuple of int
+        Its operands: below n the fold's own variables, then its real results, then their cotangents.
+    targets : tuple of (int, int, int)
+        For each wanted variable its number and the range of columns of the fold's result that is its gradient, to be summed
+        over the rows where the variable is a parameter.
+    """
+
+    fold: Fold
+    inputs: tuple[int, ...]
+    targets: tuple[tuple[int, int, int], ...]
+
+
+@lru_cache(maxsize=4096)
+def make_fold(formulas: tuple[Node, ...], reduction: Reduction, axis: int) -> tuple[Fold, tuple[int, ...]]:
+    """A fold of simplified formulas, and which of their variables are its operands.
+
+    Operators stay as the user wrote them where the planner does not mind, so that a fold prints as it was meant.
+    """
+    formulas = simplify(formulas)
+    used = tuple(v.attrs[1] for v in variables(formulas))
+    numbers = dict(zip(used, range(len(used)), strict=True))
+    formulas = renumber(formulas, tuple(numbers.get(k, -1) for k in range(max(used, default=-1) + 1)))
+    return Fold(formulas, reduction, axis), used
+
+
+@lru_cache(maxsize=4096)
+def _backward(fold: Fold, wanted: tuple[int, ...]) -> list[Pullback]:
+    kept, n = AXIS_OF[1 - fold.axis], len(fold.variables)
+    real = [r for r in fold.results if r.kind == "real"]
+    outs = [var(kept, n + k, r.dim) for k, r in enumerate(real)]
+    cotangents = [var(kept, n + len(real) + k, r.dim) for k, r in enumerate(real)]
+    values = expand(fold.formulas)
+    pulled = fold.reduction.pullback(values, outs, cotangents)
+    targets = [fold.variables[k] for k in wanted]
+    gradients: dict[int, Node] = {}
+    for value, cotangent in zip(values, pulled, strict=True):
+        for k, gradient in zip(wanted, vjp(value, targets, cotangent), strict=True):
+            if gradient is not None:
+                gradients[k] = gradients[k] + gradient if k in gradients else gradient
+    folds = []
+    reduced = AXIS_OF[fold.axis]
+    for axis, group in (
+        (fold.axis, [k for k in gradients if fold.variables[k].attrs[0] != reduced]),
+        (1 - fold.axis, [k for k in gradients if fold.variables[k].attrs[0] == reduced]),
+    ):
+        if not group:
+            continue
+        parts = [gradients[k] for k in group]
+        formula = apply("concat", *parts) if len(parts) > 1 else parts[0]
+        made, inputs = make_fold((formula,), Sum(), axis)
+        ends = np.cumsum([p.dim for p in parts]).tolist()
+        folds.append(Pullback(made, inputs, tuple(zip(group, [0, *ends[:-1]], ends, strict=True))))
+    return folds

@@ -1,0 +1,1 @@
+"""The formula language: what is computed for one pair. Knows no array, no framework and no code generator."""

@@ -1,0 +1,374 @@
+"""The operator table: one record an operator, and everything that Pairfold knows of it in that record.
+
+To add an operator, add a record. Its value against NumPy, its derivative against finite differences, its printing and its
+code on every target are then tested from this table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .graph import Node, Operand, apply
+
+Dims = Callable[[Sequence[int], tuple[Any, ...]], "int | str"]
+
+
+@dataclass(frozen=True, eq=False)
+class Operator:
+    """What an operator is called, means, differentiates to, and how it is emitted.
+
+    Attributes
+    ----------
+    name : str
+        The key in `OPERATORS`.
+    structure : str
+        How a component of the result follows from the operands: ``"leaf"``; ``"elementwise"``, component by component,
+        operands of dimension 1 broadcast; ``"reduce"``, one number from all components of the operand; ``"index"``,
+        components moved, none computed; ``"derived"``, by `definition`.
+    dims : callable
+        From the operands' dimensions and the attributes, the result's; a string says why there is none.
+    show : callable
+        From the operands' texts and the attributes, the text.
+    numpy : callable
+        The meaning on float64 arrays whose last axis is the inner one: ``numpy(*operands, *attrs)``.
+    emit : callable, optional
+        ``emit(m, *components, *attrs)``: one component on the lanes `m`. For ``"reduce"``: ``emit(m, a, b)`` joins two.
+    partials : callable, optional
+        ``partials(node)``: for each operand the derivative of a component of the node with respect to the matching
+        component of the operand, as a formula; None where it is zero. For ``"elementwise"`` and ``"reduce"``.
+    transpose : callable, optional
+        ``transpose(node, g)``: for each operand, the transposed linear map applied to g. For ``"index"``.
+    definition : callable, optional
+        ``definition(*operands, *attrs)``: the formula that a derived operator stands for.
+    identity : float
+        For ``"reduce"``: the neutral element.
+    kind : str
+        ``"real"`` or ``"index"``; empty where it is the last operand's.
+    cost : int
+        Vector instructions a component takes, roughly: for estimates of time.
+    doc : str
+        One line for the tables in the documentation.
+    keops : str
+        KeOps's spelling in formula strings, where it has one.
+    """
+
+    name: str
+    structure: str
+    dims: Dims
+    show: Callable[[tuple[str, ...], tuple[Any, ...]], str]
+    numpy: Callable[..., Any]
+    emit: Callable[..., Any] | None = None
+    partials: Callable[[Node], tuple[Operand | None, ...]] | None = None
+    transpose: Callable[[Node, Node], tuple[Node, ...]] | None = None
+    definition: Callable[..., Node] | None = None
+    identity: float = 0.0
+    kind: str = ""
+    cost: int = 1
+    doc: str = ""
+    keops: str = ""
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+# ---- how dimensions combine
+
+
+def broadcast(dims: Sequence[int], attrs: tuple[Any, ...] = ()) -> int | str:
+    """The common dimension; operands of dimension 1 fit any."""
+    longest = max(dims)
+    if any(d not in (1, longest) for d in dims):
+        return f"inner dimensions {' and '.join(map(str, dims))} do not broadcast"
+    return longest
+
+
+def _to_scalar(dims: Sequence[int], attrs: tuple[Any, ...]) -> int | str:
+    shared = broadcast(dims)
+    return shared if isinstance(shared, str) else 1
+
+
+def _extracted(dims: Sequence[int], attrs: tuple[Any, ...]) -> int | str:
+    start, length = attrs
+    if start < 0 or length < 1 or start + length > dims[0]:
+        return f"components {start} to {start + length - 1} asked of a vector of dimension {dims[0]}"
+    return int(length)
+
+
+def _spread(dims: Sequence[int], attrs: tuple[Any, ...]) -> int | str:
+    return int(attrs[0]) if dims[0] in (1, attrs[0]) else f"a vector of dimension {dims[0]} cannot be spread over {attrs[0]}"
+
+
+# ---- how formulas are written
+
+
+def _call(name: str) -> Callable[[tuple[str, ...], tuple[Any, ...]], str]:
+    def show(args: tuple[str, ...], attrs: tuple[Any, ...]) -> str:
+        bare = [a[1:-1] if len(args) == 1 and a.startswith("(") and a.endswith(")") and _balanced(a[1:-1]) else a for a in args]
+        return f"{name}({', '.join([*bare, *map(str, attrs)])})"
+
+    return show
+
+
+def _balanced(text: str) -> bool:
+    depth = 0
+    for character in text:
+        depth += {"(": 1, ")": -1}.get(character, 0)
+        if depth < 0:
+            return False
+    return depth == 0
+
+
+def _prefix(symbol: str) -> Callable[[tuple[str, ...], tuple[Any, ...]], str]:
+    return lambda args, attrs: f"(-{args[0]})"
+
+
+def _infix(symbol: str) -> Callable[[tuple[str, ...], tuple[Any, ...]], str]:
+    return lambda args, attrs: f"({args[0]} {symbol} {args[1]})"
+
+
+def _number(args: tuple[str, ...], attrs: tuple[Any, ...]) -> str:
+    return f"{float.fromhex(attrs[0]):g}"
+
+
+def _variable(args: tuple[str, ...], attrs: tuple[Any, ...]) -> str:
+    return {"i": "x", "j": "y", "p": "p"}[attrs[0]] + str(attrs[1])
+
+
+# ---- derivatives used more than once
+
+
+def _positive(a: Node) -> Node:
+    return apply("gt", a, 0)
+
+
+def where(condition: Operand, a: Operand, b: Operand) -> Node:
+    return apply("where", condition, a, b)
+
+
+def _inverse_root_or_zero(a: Node) -> Node:
+    """1/sqrt(a), and 0 at a = 0: the subgradient that keeps |x - x| differentiable on the diagonal, as KeOps chooses."""
+    return where(apply("eq", a, 0), 0, apply("rsqrt", a))
+
+
+def _power_partial(node: Node) -> tuple[Operand | None, ...]:
+    (a,), (n,) = node.args, node.attrs
+    return (n * power(a, n - 1),)
+
+
+def power(a: Node, n: int) -> Node:
+    """a to the integer n, by the shortest operator."""
+    short = {0: lambda: a * 0 + 1, 1: lambda: a, 2: lambda: apply("square", a), -1: lambda: 1 / a}
+    return short[n]() if n in short else apply("powi", a, attrs=(n,))
+
+
+def _selected_partial(node: Node) -> tuple[Operand | None, ...]:
+    """1 at the components that attain the minimum or maximum, shared evenly among ties."""
+    (a,) = node.args
+    attained = apply("eq", a, node)
+    return (attained / apply("sum", attained),)
+
+
+def _of_two(closer: str) -> Callable[[Node], tuple[Operand | None, ...]]:
+    def partials(node: Node) -> tuple[Operand | None, ...]:
+        a, b = node.args
+        tie = apply("eq", a, b)
+        return where(tie, 0.5, apply(closer, a, b)), where(tie, 0.5, apply(closer, b, a))
+
+    return partials
+
+
+def _clamp_partials(node: Node) -> tuple[Operand | None, ...]:
+    a, low, high = node.args
+    inside = apply("le", low, a) * apply("le", a, high)
+    return inside, apply("lt", a, low) * apply("le", low, high), where(apply("gt", a, high), 1, apply("gt", low, high))
+
+
+def _pow_partials(node: Node) -> tuple[Operand | None, ...]:
+    a, b = node.args
+    return b * apply("pow", a, b - 1), where(apply("eq", a, 0), 0, node * apply("log", a))
+
+
+# ---- components moved
+
+
+def zeros(dim: int) -> Node:
+    return spread(0, dim)
+
+
+def spread(a: Operand, dim: int) -> Node:
+    return apply("spread", a, attrs=(dim,))
+
+
+def extract(a: Node, start: int, length: int) -> Node:
+    return a if start == 0 and length == a.dim else apply("extract", a, attrs=(start, length))
+
+
+def _extract_transpose(node: Node, g: Node) -> tuple[Node, ...]:
+    start, length = node.attrs
+    after = node.args[0].dim - start - length
+    parts = [zeros(start)] * (start > 0) + [g] + [zeros(after)] * (after > 0)
+    return (apply("concat", *parts) if len(parts) > 1 else g,)
+
+
+def _concat_transpose(node: Node, g: Node) -> tuple[Node, ...]:
+    parts, start = [], 0
+    for a in node.args:
+        parts.append(extract(g, start, a.dim))
+        start += a.dim
+    return tuple(parts)
+
+
+def _concat_numpy(*parts: np.ndarray) -> np.ndarray:
+    shape = np.broadcast_shapes(*(p.shape[:-1] for p in parts))
+    return np.concatenate([np.broadcast_to(p, (*shape, p.shape[-1])) for p in parts], axis=-1)
+
+
+def _comparison(name: str, symbol: str, numpy: Callable[..., Any], doc: str, keops: str = "") -> Operator:
+    def emit(m: Any, a: Any, b: Any) -> Any:
+        return m.one_if(getattr(m, name)(a, b))
+
+    return Operator(
+        name, "elementwise", broadcast, _infix(symbol), lambda a, b: numpy(a, b) * 1.0, emit, lambda n: (None, None), doc=doc, keops=keops
+    )
+
+
+def _function(
+    name: str,
+    numpy: Callable[..., Any],
+    partial: Callable[[Node, Node], Operand | None],
+    doc: str,
+    keops: str = "",
+    method: str = "",
+    cost: int = 1,
+) -> Operator:
+    """An elementwise function of one operand; `partial(y, a)` is its derivative at a, where its value is y."""
+
+    def emit(m: Any, a: Any) -> Any:
+        return getattr(m, method or name)(a)
+
+    return Operator(
+        name,
+        "elementwise",
+        broadcast,
+        _call(name),
+        numpy,
+        emit,
+        lambda n: (partial(n, n.args[0]),),
+        doc=doc,
+        keops=keops or name.capitalize(),
+        cost=cost,
+    )
+
+
+def _rectify(a: np.ndarray) -> np.ndarray:
+    return np.maximum(a, 0.0)
+
+
+def _no_value(*arguments: Any) -> Any:
+    raise TypeError("a leaf has no value of its own")
+
+
+VAR = Operator("var", "leaf", lambda dims, attrs: attrs[2], _variable, _no_value)
+CONST = Operator("const", "leaf", lambda dims, attrs: 1, _number, _no_value)
+# Where the code generator reads a value from: attrs are (buffer, offset, dim, column, kind). Only `plan` makes these.
+SLOT = Operator("slot", "leaf", lambda dims, attrs: attrs[2], lambda args, attrs: f"{attrs[0]}[{attrs[1]}]", _no_value)
+
+_TABLE = [
+    # ---- arithmetic
+    Operator("add", "elementwise", broadcast, _infix("+"), np.add, lambda m, a, b: m.add(a, b), lambda n: (1, 1), doc="a + b", keops="Add"),
+    Operator("sub", "elementwise", broadcast, _infix("-"), np.subtract, lambda m, a, b: m.sub(a, b), lambda n: (1, -1), doc="a - b",
+             keops="Subtract"),
+    Operator("mul", "elementwise", broadcast, _infix("*"), np.multiply, lambda m, a, b: m.mul(a, b), lambda n: (n.args[1], n.args[0]),
+             doc="a b", keops="Mult"),
+    Operator("div", "elementwise", broadcast, _infix("/"), np.divide, lambda m, a, b: m.div(a, b),
+             lambda n: (1 / n.args[1], -n / n.args[1]), cost=8, doc="a / b", keops="Divide"),
+    Operator("neg", "elementwise", broadcast, _prefix("-"), np.negative, lambda m, a: m.neg(a), lambda n: (-1,), doc="-a", keops="Minus"),
+    Operator("square", "elementwise", broadcast, lambda args, attrs: f"{args[0]}**2", np.square, lambda m, a: m.mul(a, a),
+             lambda n: (2 * n.args[0],), doc="a²", keops="Square"),
+    Operator("powi", "elementwise", broadcast, lambda args, attrs: f"{args[0]}**{attrs[0]}", lambda a, n: a ** float(n),
+             lambda m, a, n: m.powi(a, n), _power_partial, cost=4, doc="a to a fixed integer power", keops="Pow"),
+    Operator("pow", "elementwise", broadcast, lambda args, attrs: f"({args[0]} ** {args[1]})", np.power, lambda m, a, b: m.pow(a, b),
+             _pow_partials, cost=60, doc="a to the power b", keops="Powf"),
+    # ---- functions
+    _function("sqrt", np.sqrt, lambda y, a: 0.5 * _inverse_root_or_zero(a), "square root; its derivative at 0 is taken as 0", cost=6),
+    _function("rsqrt", lambda a: 1 / np.sqrt(a), lambda y, a: -0.5 * (y / a), "1 / sqrt(a)", cost=6),
+    _function("exp", np.exp, lambda y, a: y, "e to the power a", cost=11),
+    _function("log", np.log, lambda y, a: 1 / a, "natural logarithm", cost=14),
+    _function("abs", np.abs, lambda y, a: apply("sign", a), "absolute value; its derivative at 0 is taken as 0"),
+    _function("sign", np.sign, lambda y, a: None, "-1, 0 or 1"),
+    _function("step", lambda a: np.heaviside(a, 1.0), lambda y, a: None, "1 where a ≥ 0, else 0"),
+    _function("relu", _rectify, lambda y, a: _positive(a), "the larger of a and 0", "ReLU"),
+    _function("sin", np.sin, lambda y, a: apply("cos", a), "sine", cost=20),
+    _function("cos", np.cos, lambda y, a: -apply("sin", a), "cosine", cost=20),
+    _function("isnan", lambda a: np.isnan(a) * 1.0, lambda y, a: None, "1 where a is nan, else 0", "IsNan", method="one_if_nan"),
+    Operator("clamp", "elementwise", broadcast, _call("clamp"), lambda a, low, high: np.minimum(np.maximum(a, low), high),
+             lambda m, a, low, high: m.clamp(a, low, high), _clamp_partials, doc="a kept between two bounds", keops="Clamp"),
+    # ---- comparisons and choices
+    _comparison("lt", "<", np.less, "1 where a < b, else 0", "LessThan"),
+    _comparison("le", "<=", np.less_equal, "1 where a ≤ b, else 0", "LessOrEqual"),
+    _comparison("gt", ">", np.greater, "1 where a > b, else 0"),
+    _comparison("ge", ">=", np.greater_equal, "1 where a ≥ b, else 0"),
+    _comparison("eq", "==", np.equal, "1 where a = b, else 0", "Equal"),
+    _comparison("ne", "!=", np.not_equal, "1 where a ≠ b, else 0", "NotEqual"),
+    Operator("where", "elementwise", broadcast, _call("where"), lambda c, a, b: np.where(c != 0, a, b),
+             lambda m, c, a, b: m.select(m.truth(c), a, b), lambda n: (None, where(n.args[0], 1, 0), where(n.args[0], 0, 1)),
+             doc="a where the condition is not 0, else b", keops="IfElse"),
+    Operator("minimum", "elementwise", broadcast, _call("minimum"), np.minimum, lambda m, a, b: m.minimum(a, b), _of_two("lt"),
+             doc="the smaller of two"),
+    Operator("maximum", "elementwise", broadcast, _call("maximum"), np.maximum, lambda m, a, b: m.maximum(a, b), _of_two("gt"),
+             doc="the larger of two"),
+    Operator("logical_and", "elementwise", broadcast, _infix("and"), lambda a, b: np.logical_and(a, b) * 1.0,
+             lambda m, a, b: m.one_if(m.land(m.truth(a), m.truth(b))), lambda n: (None, None), doc="1 where both are not 0, else 0"),
+    Operator("logical_or", "elementwise", broadcast, _infix("or"), lambda a, b: np.logical_or(a, b) * 1.0,
+             lambda m, a, b: m.one_if(m.lor(m.truth(a), m.truth(b))), lambda n: (None, None), doc="1 where either is not 0, else 0"),
+    Operator("logical_not", "elementwise", broadcast, _call("not"), lambda a: np.logical_not(a) * 1.0,
+             lambda m, a: m.one_if(m.lnot(m.truth(a))), lambda n: (None,), doc="1 where a is 0, else 0"),
+    # Used by reductions alone: a maximum that may lose a nan, and whether an index is still unset.
+    Operator("fmax", "elementwise", broadcast, _call("fmax"), np.fmax, lambda m, a, b: m.fmax(a, b), _of_two("gt"),
+             doc="the larger of two, in one instruction; undefined where either is nan"),
+    Operator("unset", "elementwise", broadcast, _call("unset"), lambda a: (a < 0) * 1.0,
+             lambda m, a: m.one_if(m.is_negative(a)), lambda n: (None,), kind="real", doc="1 where an index is negative"),
+    # ---- reductions of the vector itself
+    Operator("sum", "reduce", _to_scalar, _call("sum"), lambda a: a.sum(-1, keepdims=True), lambda m, a, b: m.add(a, b), lambda n: (1,),
+             doc="sum of the components", keops="Sum"),
+    Operator("min", "reduce", _to_scalar, _call("min"), lambda a: a.min(-1, keepdims=True), lambda m, a, b: m.minimum(a, b),
+             _selected_partial, identity=float("inf"), doc="smallest component", keops="Min"),
+    Operator("max", "reduce", _to_scalar, _call("max"), lambda a: a.max(-1, keepdims=True), lambda m, a, b: m.maximum(a, b),
+             _selected_partial, identity=float("-inf"), doc="largest component", keops="Max"),
+    # ---- components moved
+    Operator("extract", "index", _extracted, lambda args, attrs: f"{args[0]}[{attrs[0]}:{attrs[0] + attrs[1]}]",
+             lambda a, start, length: a[..., start : start + length], transpose=_extract_transpose,
+             cost=0, doc="a slice of the components", keops="Extract"),
+    Operator("concat", "index", lambda dims, attrs: sum(dims), _call("concat"), _concat_numpy, transpose=_concat_transpose,
+             cost=0, doc="components one after the other", keops="Concat"),
+    Operator("spread", "index", _spread, lambda args, attrs: f"spread({args[0]}, {attrs[0]})",
+             lambda a, dim: np.broadcast_to(a, (*a.shape[:-1], dim)),
+             transpose=lambda n, g: (apply("sum", g) if n.args[0].dim == 1 else g,),
+             cost=0, doc="one number, repeated"),
+    # ---- derived: these stand for a formula of the others
+    Operator("dot", "derived", _to_scalar, lambda args, attrs: f"({args[0]} | {args[1]})",
+             lambda a, b: (a * b).sum(-1, keepdims=True),
+             definition=lambda a, b: apply("sum", spread_to(a * b, max(a.dim, b.dim))), doc="inner product", keops="Scalprod"),
+    Operator("sqnorm2", "derived", _to_scalar, _call("sqnorm2"), lambda a: np.square(a).sum(-1, keepdims=True),
+             definition=lambda a: apply("sum", apply("square", a)), doc="squared Euclidean norm", keops="SqNorm2"),
+    Operator("norm2", "derived", _to_scalar, _call("norm2"), lambda a: np.sqrt(np.square(a).sum(-1, keepdims=True)),
+             definition=lambda a: apply("sqrt", apply("sum", apply("square", a))), doc="Euclidean norm", keops="Norm2"),
+    Operator("normalize", "derived", broadcast, _call("normalize"),
+             lambda a: np.divide(a, np.sqrt(np.square(a).sum(-1, keepdims=True)), out=np.zeros_like(a),
+                                 where=(a != 0).any(-1, keepdims=True)),
+             definition=lambda a: a * _inverse_root_or_zero(apply("sum", apply("square", a))),
+             doc="the vector over its Euclidean norm; 0 stays 0", keops="Normalize"),
+    Operator("sqdist", "derived", _to_scalar, _call("sqdist"), lambda a, b: np.square(a - b).sum(-1, keepdims=True),
+             definition=lambda a, b: apply("sum", apply("square", a - b)), doc="squared Euclidean distance", keops="SqDist"),
+]  # fmt: skip
+
+
+def spread_to(a: Node, dim: int) -> Node:
+    return a if a.dim == dim else spread(a, dim)
+
+
+OPERATORS: dict[str, Operator] = {op.name: op for op in [VAR, CONST, SLOT, *_TABLE]}

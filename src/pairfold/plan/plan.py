@@ -1,0 +1,108 @@
+"""A plan: all that the code generator needs to know of a reduction of formulas, as a value that prints itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+from ..formula.graph import J, Node, slot, substitute, to_string, topological, variables
+from ..formula.simplify import expand, simplify
+from ..reductions import Field, Reduction, State
+from .hoist import Hoisted, hoist
+from .schedule import Machine, Schedule, choose
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """How to reduce formulas over their columns.
+
+    Attributes
+    ----------
+    formulas : tuple of Node
+        Over variables numbered from 0, rows kept and columns reduced.
+    reduction : Reduction
+    bits : int
+        32 or 64.
+    hoisted : Hoisted
+    schedule : Schedule
+    """
+
+    formulas: tuple[Node, ...]
+    reduction: Reduction
+    bits: int
+    hoisted: Hoisted
+    schedule: Schedule
+
+    @cached_property
+    def variables(self) -> tuple[Node, ...]:
+        return variables(self.formulas)
+
+    @cached_property
+    def fields(self) -> tuple[Field, ...]:
+        """The components of a partial."""
+        return self.reduction.fields([f.dim for f in self.formulas])
+
+    @cached_property
+    def field_slots(self) -> State:
+        """The running partial, as formulas."""
+        return self.state("state")
+
+    def state(self, buffer: str) -> State:
+        """A partial kept in `buffer`, as formulas; a field's number is its slots' column."""
+        return tuple(slot(buffer, 0, f.dim, k, kind=f.kind) for k, f in enumerate(self.fields))
+
+    def entry(self, buffer: str) -> State:
+        """One entry of a partial in `buffer`."""
+        entries = self.reduction.entries
+        return tuple(slot(buffer, 0, f.dim // entries, k, kind=f.kind) for k, f in enumerate(self.fields))
+
+    def lifted(self, column: int) -> State:
+        """The partial of the pair in the `column`-th column of a step."""
+        leaves = [n for n in topological(self.hoisted.body) if n.op.name == "slot" and n.axes == J]
+        columns = {n: slot(n.attrs[0], n.attrs[1], n.dim, column, n.axes) for n in leaves}
+        values = substitute(self.hoisted.body, columns)
+        index = slot("index", 0, 1, column, J, "index")
+        return self.reduction.lift(values, index)
+
+    def combine(self, *states: State) -> State:
+        """The partial of several, as simplified formulas."""
+        return simplify(expand(self.reduction.combine(states)))
+
+    @cached_property
+    def results(self) -> tuple[Node, ...]:
+        """The results, as formulas of the running partial."""
+        return simplify(expand(self.reduction.finish(self.field_slots)))
+
+    @cached_property
+    def operations(self) -> int:
+        """Vector instructions a pair takes, as the operators' records count them, the reduction's own included."""
+        step = self.combine(self.field_slots, self.lifted(0))
+        body = sum(n.op.cost * (n.args[0].dim if n.op.structure == "reduce" else n.dim) for n in topological(step) if n.args)
+        return max(body, 1)
+
+    def __str__(self) -> str:
+        s, h = self.schedule, self.hoisted
+        lines = [f"{self.reduction.name} over columns of {', '.join(map(to_string, self.formulas))}   (float{self.bits})"]
+        lines += [f"pack {b.name}: {', '.join(map(to_string, b.formulas))}" for b in h.buffers if b.formulas]
+        lines.append(f"tile: {s.family}, {s.rows} × {s.lanes} rows, {s.columns} columns a step, {s.tile} a tile")
+        lines.append(f"pair: {', '.join(map(to_string, h.body))}")
+        lines.append(f"finish: {', '.join(map(to_string, self.results))}")
+        return "\n".join(lines)
+
+
+@lru_cache(maxsize=1024)
+def make_plan(formulas: tuple[Node, ...], reduction: Reduction, bits: int, machine: Machine) -> Plan:
+    """Plan a reduction over columns.
+
+    Parameters
+    ----------
+    formulas : tuple of Node
+        Over variables; rows are kept, columns reduced.
+    reduction : Reduction
+    bits : int
+        32 or 64.
+    machine : Machine
+        The target.
+    """
+    hoisted = hoist(simplify(expand(formulas)))
+    return Plan(formulas, reduction, bits, hoisted, choose(hoisted.body, reduction, bits, machine))

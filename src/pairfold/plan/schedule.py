@@ -1,0 +1,90 @@
+"""The schedule: how many rows and columns a tile takes at once, chosen from what must sit in registers.
+
+A CPU tile owns `rows` vectors of rows and walks the columns `columns` at a time. With a loop over a long inner dimension inside,
+rows × columns accumulators are live at once and each number loaded serves several pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..formula.graph import Node, topological
+from ..reductions import Reduction
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the planner must know of a target.
+
+    Attributes
+    ----------
+    name : str
+        ``"cpu"``; further targets have names of their own.
+    vector_bits : int
+        Width of a vector register.
+    registers : int
+        How many there are.
+    """
+
+    name: str
+    vector_bits: int
+    registers: int
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The shape of a tile.
+
+    Attributes
+    ----------
+    family : str
+        ``"direct"``: every operand of a pair in registers.
+    lanes : int
+        Numbers a vector holds.
+    rows : int
+        Vectors of rows a tile owns.
+    columns : int
+        Columns taken in one step.
+    tile : int
+        Columns accumulated before they meet the running total.
+    unroll : int
+        Inner dimensions up to this length are unrolled, longer ones are loops.
+    state_in_registers : bool
+        Whether the partial of a tile lives in registers or in memory.
+    """
+
+    family: str
+    lanes: int
+    rows: int
+    columns: int
+    tile: int = 256
+    unroll: int = 8
+    state_in_registers: bool = True
+
+    @property
+    def block(self) -> int:
+        """Rows that one tile owns."""
+        return self.lanes * self.rows
+
+
+UNROLL = 8
+
+
+def choose(body: Sequence[Node], reduction: Reduction, bits: int, machine: Machine) -> Schedule:
+    """The schedule for formulas over slots."""
+    lanes = machine.vector_bits // bits
+    many = machine.registers >= 32
+    loops = [n for n in topological(body) if n.op.structure == "reduce" and n.args[0].dim > UNROLL]
+    state = sum(f.dim for f in reduction.fields([f.dim for f in body]))
+    guarded = reduction.selects and reduction.entries > 1
+    in_registers = not guarded and state <= (6 if many else 3)
+    if loops or not in_registers:
+        rows, columns = (3, 4) if many and loops and in_registers else (2, 4)
+        if guarded and not loops:
+            rows, columns = 2, 1
+    elif reduction.blocked > 1:
+        rows, columns = (2 if many else 1), reduction.blocked
+    else:
+        rows, columns = (4 if many and state <= 3 else 2), 1
+    return Schedule("direct", lanes, rows, columns, unroll=UNROLL, state_in_registers=in_registers)

@@ -1,0 +1,423 @@
+"""Reductions as monoids: one class a reduction, stated as formulas over the components of its partial.
+
+`combine` is the only thing that ever merges partials: the columns of one step, tiles, splits of the columns, blocks. Columns are
+always combined in increasing order, so that ties go to the lowest index on every path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any, ClassVar
+
+import numpy as np
+
+from .formula.graph import Node, Operand, apply
+from .formula.operators import extract, spread_to, where
+
+State = tuple[Node, ...]
+INFINITY = float("inf")
+
+
+@dataclass(frozen=True)
+class Field:
+    """A component of a partial: `dim` numbers of a kind (``"real"`` or ``"index"``), `identity` where nothing was reduced yet."""
+
+    dim: int
+    identity: float
+    kind: str = "real"
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """What all reductions share. Reductions are values: they compare and hash by class and parameters.
+
+    A reduction of formulas F₁, F₂ … has a partial made of `fields`; `lift` makes a partial of one pair, `combine` merges partials
+    given in the order of their columns, `finish` turns the last one into the results. All take and return formulas.
+    """
+
+    name: ClassVar[str]
+    results: ClassVar[tuple[str, ...]] = ("real",)  # the kind of each result, those that only derivatives use included
+    public: ClassVar[int] = 1  # how many results a user sees
+    formulas: ClassVar[int] = 1  # how many formulas it takes
+    selects: ClassVar[bool] = False  # the result is one of the reduced values: its derivative goes through the selected pairs
+    blocked: ClassVar[int] = 1  # columns that are best combined at once
+
+    def fields(self, dims: Sequence[int]) -> tuple[Field, ...]:
+        """The partial's components, from the formulas' dimensions."""
+        raise NotImplementedError
+
+    def lift(self, values: Sequence[Node], index: Node) -> State:
+        """The partial of one pair: the formulas' values, in column `index`."""
+        return tuple(values)
+
+    def combine(self, states: Sequence[State]) -> State:
+        """The partial of all the columns of `states`."""
+        raise NotImplementedError
+
+    @property
+    def entries(self) -> int:
+        """A partial is a sequence of this many lifted pairs: merging it means to combine them one by one."""
+        return 1
+
+    def guard(self, state: State, lifted: State) -> Node | None:
+        """A formula that is 0 where combining `lifted` would change nothing; None where it always would."""
+        return None
+
+    def finish(self, state: State) -> tuple[Node, ...]:
+        """The results."""
+        return state
+
+    def pullback(self, values: Sequence[Node], outs: Sequence[Node], cotangents: Sequence[Node]) -> tuple[Node, ...]:
+        """For each formula, the cotangent of its value at a pair, given the results and their cotangents."""
+        raise NotImplementedError
+
+    def shape(self, dims: Sequence[int]) -> tuple[int, ...]:
+        """The shape of a result for one row."""
+        return (max(dims),)
+
+    def numpy(self, *values: np.ndarray) -> tuple[np.ndarray, ...]:
+        """The meaning: results (M, …) from the formulas' dense (M, N, D) float64 values."""
+        raise NotImplementedError
+
+
+def _sum(terms: Sequence[Node]) -> Node:
+    return reduce(lambda a, b: a + b, terms)
+
+
+@dataclass(frozen=True)
+class Sum(Reduction):
+    """Σ F."""
+
+    name = "sum"
+
+    def fields(self, dims: Sequence[int]) -> tuple[Field, ...]:
+        return (Field(dims[0], 0.0),)
+
+    def combine(self, states: Sequence[State]) -> State:
+        return (_sum([s[0] for s in states]),)
+
+    def pullback(self, values: Sequence[Node], outs: Sequence[Node], cotangents: Sequence[Node]) -> tuple[Node, ...]:
+        return (cotangents[0],)
+
+    def numpy(self, *values: np.ndarray) -> tuple[np.ndarray, ...]:
+        return (values[0].sum(1),)
+
+
+@dataclass(frozen=True)
+class Prod(Reduction):
+    """Π F, kept as the product of the factors that are not 0 and the number of those that are: its derivative needs both."""
+
+    name = "prod"
+    results: ClassVar[tuple[str, ...]] = ("real", "real", "real")
+
+    def fields(self, dims: Sequence[int]) -> tuple[Field, ...]:
+        return Field(dims[0], 1.0), Field(dims[0], 0.0)
+
+    def lift(self, values: Sequence[Node], index: Node) -> State:
+        zero = apply("eq", values[0], 0)
+        return where(zero, 1, values[0]), zero
+
+    def combine(self, states: Sequence[State]) -> State:
+        return reduce(lambda a, b: a * b, [s[0] for s in states]), _sum([s[1] for s in states])
+
+    def finish(self, state: State) -> tuple[Node, ...]:
+        rest, zeros = state
+        return where(zeros, rest * 0, rest), rest, zeros
+
+    def pullback(self, values: Sequence[Node], outs: Sequence[Node], cotangents: Sequence[Node]) -> tuple[Node, ...]:
+        (f,), (_, rest, zeros), (g, g_rest, _) = values, outs, cotangents
+        others = rest / f
+        only_zero = where(apply("eq", zeros, 1), rest, 0)
+        return (where(apply("eq", f, 0), g * only_zero, where(zeros, 0, g * others) + g_rest * others),)
+
+    def numpy(self, *values: np.ndarray) -> tuple[np.ndarray, ...]:
+        return (values[0].prod(1),)
+
+
+@dataclass(frozen=True)
+class _Selection(Reduction):
+    """The smallest values, or the largest as the smallest of -F. nan counts as the smallest of all, as in NumPy."""
+
+    selects = True
+    largest: ClassVar[bool] = False
+
+    @staticmethod
+    def _comes_first(a: Node, b: Node, largest: bool) -> Node:
+        """Whether b, from a later column, replaces a: it is better, or the first nan."""
+        not_better = apply("le" if largest else "ge", b, a)
+        return apply("logical_and", apply("logical_not", not_better), apply("logical_not", apply("isnan", a)))
+
+
+@dataclass(frozen=True)
+class Min(_Selection):
+    """The smallest F."""
+
+    name = "min"
+
+    def fields(self, dims: Sequence[int]) -> tuple[Field, ...]:
+        return (Field(dims[0], -INFINITY if self.largest else INFINITY),)
+
+    def combine(self, states: Sequence[State]) -> State:
+        pick = "maximum" if self.largest else "minimum"
+        return (reduce(lambda a, b: apply(pick, a, b), [s[0] for s in states]),)
+
+    def numpy(self, *values: np.ndarray) -> tuple[np.ndarray, ...]:
+        return ((values[0].max if self.largest else values[0].min)(1),)
+
+
+@dataclass(frozen=True)
+class MinArgmin(_Selection):
+    """The smallest F and its column."""
+
+    name = "min_argmin"
+    results: ClassVar[tuple[str, ...]] = ("real", "index")
+    public = 2
+
+    def fields(self, dims: Sequence[int]) -> tuple[Field, ...]:
+        # Where no value beats the identity all are equal to it, and the first column is the answer.
+        return Field(dims[0], -INFINITY if self.largest else INFINITY), Field(dims[0], 0, "index")
+
+    def lift(self, values: Sequence[Node], index: Node) -> State:
+        return values[0], spread_to(index, values[0].dim)
+
+    def combine(self, states: Sequence[State]) -> State:
+        def later(a: State, b: State) -> State:
+            take = self._comes_first(a[0], b[0], self.largest)
+            return where(take, b[0], a[0]), where(take, b[1], a[1])
+
+        return reduce(later, states)
+
+    def numpy(self, *values: np.ndarray) -> tuple[np.ndarray, ...]:
+        index = (values[0].argmax if self.largest else values[0].argmin)(1)
+        return np.take_along_axis(values[0], index[:, None], 1)[:, 0], index
+
+
+@dataclass(frozen=True)
+class Argmin(MinArgmin):
+    """The column of the smallest F."""
+
+    name = "argmin"
+    results: ClassVar[tuple[str, ...]] = ("index",)
+    public = 1
+
+    def finish(self, state: State) -> tuple[Node, ...]:
+        return (state[1],)
+
+    def numpy(self, *values: np.ndarray) -> tuple[np.ndarray, ...]:
+        return super().numpy(*values)[1:]
+
+
+@dataclass(frozen=True)
+class Max(Min):
+    """The largest F."""
+
+    name = "max"
+    largest = True
+
+
+@dataclass(frozen=True)
+class MaxArgmax(MinArgmin):
+    """The largest F and its column."""
+
+    name = "max_argmax"
+    largest = True
+
+
+@dataclass(frozen=True)
+class Argmax(Argmin):
+    """The column of the largest F."""
+
+    name = "argmax"
+    largest = True
+
+
+@dataclass(frozen=True)
+class KminArgKmin(_Selection):
+    """The K smallest F in increasing order, and their columns. As in NumPy's sort, nan comes last."""
+
+    K: int = 1
+    name = "Kmin_argKmin"
+    results: ClassVar[tuple[str, ...]] = ("real", "index")
+    public = 2
+
+    def fields(self, dims: Sequence[int]) -> tuple[Field, ...]:
+        # nan makes the guard true as long as a place is unset.
+        return Field(self.K * dims[0], float("nan")), Field(self.K * dims[0], -1, "index")
+
+    def lift(self, values: Sequence[Node], index: Node) -> State:
+        return values[0], spread_to(index, values[0].dim)
+
+    def guard(self, state: State, lifted: State) -> Node | None:
+        value = lifted[0]
+        last = extract(state[0], (self.K - 1) * value.dim, value.dim)
+        closer = apply("logical_not", apply("ge", value, last))
+        return closer if value.dim == 1 else apply("max", closer)
+
+    def combine(self, states: Sequence[State]) -> State:
+        first, *others = states
+        return reduce(self._insert, others, first)
+
+    @property
+    def entries(self) -> int:
+        return self.K
+
+    def _insert(self, state: State, lifted: State) -> State:
+        """The sorted list with one more entry: each place keeps its own, takes the new one, or takes its neighbour's."""
+        (values, indices), (value, index) = state, lifted
+        dim, kept = value.dim, values.dim - value.dim
+        v = self._repeat(value)
+        # Not (v ≥ place): smaller, or the place is nan or unset. A nan itself goes to unset places alone.
+        precedes = apply("logical_and", apply("logical_not", apply("ge", v, values)),
+                         apply("logical_or", apply("logical_not", apply("isnan", value)), apply("unset", indices)))  # fmt: skip
+        if kept == 0:
+            return where(precedes, v, values), where(precedes, self._repeat(index), indices)
+
+        def shifted(head: Operand, field: Node) -> Node:
+            return apply("concat", spread_to(head, dim) if isinstance(head, Node) else apply("spread", head, attrs=(dim,)),
+                         extract(field, 0, kept))  # fmt: skip
+
+        precedes_previous = shifted(0, precedes)
+
+        def place(new: Node, field: Node) -> Node:
+            return where(precedes, where(precedes_previous, shifted(extract(field, 0, dim), field), self._repeat(new)), field)
+
+        return place(value, values), place(index, indices)
+
+    def _repeat(self, value: Node) -> Node:
+        """A pair's components, once for each of the K places."""
+        if self.K == 1:
+            return value
+        return apply("spread", value, attrs=(self.K,)) if value.dim == 1 else apply("concat", *[value] * self.K)
+
+    def shape(self, dims: Sequence[int]) -> tuple[int, ...]:
+        return (self.K, dims[0])
+
+    def numpy(self, *values: np.ndarray) -> tuple[np.ndarray, ...]:
+        index = np.argsort(values[0], axis=1, kind="stable")[:, : self.K]
+        return np.take_along_axis(values[0], index, 1), index
+
+
+@dataclass(frozen=True)
+class Kmin(KminArgKmin):
+    """The K smallest F, in increasing order."""
+
+    name = "Kmin"
+    results: ClassVar[tuple[str, ...]] = ("real",)
+    public = 1
+
+    def finish(self, state: State) -> tuple[Node, ...]:
+        return state[:1]
+
+    def numpy(self, *values: np.ndarray) -> tuple[np.ndarray, ...]:
+        return super().numpy(*values)[:1]
+
+
+@dataclass(frozen=True)
+class ArgKmin(KminArgKmin):
+    """The columns of the K smallest F, the smallest first."""
+
+    name = "argKmin"
+    results: ClassVar[tuple[str, ...]] = ("index",)
+    public = 1
+
+    def finish(self, state: State) -> tuple[Node, ...]:
+        return state[1:]
+
+    def numpy(self, *values: np.ndarray) -> tuple[np.ndarray, ...]:
+        return super().numpy(*values)[1:]
+
+
+def _finite_or_zero(m: Node) -> Node:
+    """A shift that is safe to subtract: the maximum, or 0 where it is infinite."""
+    return where(apply("lt", apply("abs", m), INFINITY), m, 0)
+
+
+def _stabilised(values: np.ndarray, weights: Any = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    top = values.max(1, keepdims=True)
+    top = np.where(np.isfinite(top), top, 0.0)
+    return top[:, 0], np.exp(values - top) * weights
+
+
+@dataclass(frozen=True)
+class LogSumExp(Reduction):
+    """log Σ exp(F), through the running maximum and the sum relative to it."""
+
+    name = "logsumexp"
+    blocked = 8
+
+    def fields(self, dims: Sequence[int]) -> tuple[Field, ...]:
+        return Field(dims[0], -INFINITY), Field(max(dims), 0.0)
+
+    def lift(self, values: Sequence[Node], index: Node) -> State:
+        return values[0], spread_to(apply("spread", 1, attrs=(1,)), values[0].dim)
+
+    def combine(self, states: Sequence[State]) -> State:
+        top = reduce(lambda a, b: apply("fmax", a, b), [s[0] for s in states])
+        shift = _finite_or_zero(top)
+        scales = [apply("exp", s[0] - shift) for s in states]
+        sums = [_sum([field * e for field, e in zip(fields, scales, strict=True)]) for fields in zip(*(s[1:] for s in states), strict=True)]
+        return (top, *sums)
+
+    def finish(self, state: State) -> tuple[Node, ...]:
+        return (_finite_or_zero(state[0]) + apply("log", state[1]),)
+
+    def pullback(self, values: Sequence[Node], outs: Sequence[Node], cotangents: Sequence[Node]) -> tuple[Node, ...]:
+        return (cotangents[0] * apply("exp", values[0] - outs[0]),)
+
+    def numpy(self, *values: np.ndarray) -> tuple[np.ndarray, ...]:
+        top, terms = _stabilised(*values)
+        return (top + np.log(terms.sum(1)),)
+
+
+@dataclass(frozen=True)
+class WeightedLogSumExp(LogSumExp):
+    """log Σ W exp(F)."""
+
+    name = "logsumexp_weight"
+    formulas = 2
+
+    def lift(self, values: Sequence[Node], index: Node) -> State:
+        return values[0], spread_to(values[1], max(v.dim for v in values))
+
+    def pullback(self, values: Sequence[Node], outs: Sequence[Node], cotangents: Sequence[Node]) -> tuple[Node, ...]:
+        share = cotangents[0] * apply("exp", values[0] - outs[0])
+        return share * values[1], share
+
+
+@dataclass(frozen=True)
+class SumSoftMaxWeight(LogSumExp):
+    """Σ exp(F) W / Σ exp(F). Its second result, log Σ exp(F), is for derivatives."""
+
+    name = "sumsoftmaxweight"
+    results: ClassVar[tuple[str, ...]] = ("real", "real")
+    formulas = 2
+
+    def fields(self, dims: Sequence[int]) -> tuple[Field, ...]:
+        return Field(dims[0], -INFINITY), Field(dims[0], 0.0), Field(max(dims), 0.0)
+
+    def lift(self, values: Sequence[Node], index: Node) -> State:
+        return (*super().lift(values, index), spread_to(values[1], max(v.dim for v in values)))
+
+    def finish(self, state: State) -> tuple[Node, ...]:
+        return state[2] / state[1], *super().finish(state[:2])
+
+    def pullback(self, values: Sequence[Node], outs: Sequence[Node], cotangents: Sequence[Node]) -> tuple[Node, ...]:
+        share = apply("exp", values[0] - outs[1])
+        spread_out = cotangents[0] * (values[1] - outs[0])
+        if spread_out.dim != values[0].dim:
+            spread_out = apply("sum", spread_out)
+        return share * (spread_out + cotangents[1]), share * cotangents[0]
+
+    def numpy(self, *values: np.ndarray) -> tuple[np.ndarray, ...]:
+        _, terms = _stabilised(values[0])
+        return ((terms * values[1]).sum(1) / terms.sum(1),)
+
+
+REDUCTIONS: dict[str, type[Reduction]] = {
+    r.name: r
+    for r in (Sum, Prod, Min, Max, Argmin, Argmax, MinArgmin, MaxArgmax, Kmin, ArgKmin, KminArgKmin,
+              LogSumExp, WeightedLogSumExp, SumSoftMaxWeight)
+}  # fmt: skip
+KMIN: dict[str, type[KminArgKmin]] = {r.name: r for r in (Kmin, ArgKmin, KminArgKmin)}

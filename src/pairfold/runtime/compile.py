@@ -1,0 +1,101 @@
+"""LLVM IR to machine code for this computer, and machine code to callable functions. All use of LLVM's libraries is here."""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+import threading
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import llvmlite.binding as llvm
+
+PHASE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)  # calls release the GIL
+
+# LLVM's own state is not safe to share between threads.
+_lock = threading.Lock()
+
+
+class Host(NamedTuple):
+    """The computer, as far as generated code depends on it."""
+
+    triple: str
+    cpu: str
+    features: frozenset[str]
+    vector_bits: int
+    registers: int
+
+    @property
+    def key(self) -> str:
+        """What a cached object is good for."""
+        return " ".join([self.triple, self.cpu, *sorted(self.features), llvm_version()])
+
+
+def llvm_version() -> str:
+    return ".".join(map(str, llvm.llvm_version_info))
+
+
+@lru_cache(maxsize=1)
+def host() -> Host:
+    """Find out what this computer's vector units are."""
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    features = frozenset(name for name, there in llvm.get_host_cpu_features().items() if there)
+    if "avx512f" in features:
+        bits, registers = 512, 32
+    elif "avx" in features:
+        bits, registers = 256, 16
+    else:  # SSE2 or NEON
+        bits, registers = 128, 32 if platform.machine().lower() in ("aarch64", "arm64") else 16
+    return Host(llvm.get_process_triple(), llvm.get_host_cpu_name(), features, bits, registers)
+
+
+def _new_machine() -> llvm.TargetMachine:
+    here = host()
+    flags = llvm.get_host_cpu_features().flatten()
+    return llvm.Target.from_triple(here.triple).create_target_machine(
+        cpu=here.cpu, features=flags, opt=3, reloc="static", codemodel="jitdefault"
+    )
+
+
+# The machine that compiles is kept; each loaded object owns one of its own.
+_machine = lru_cache(maxsize=1)(_new_machine)
+
+
+def compile_object(ir: str) -> bytes:
+    """Machine code, as an object file."""
+    with _lock:
+        module = llvm.parse_assembly(ir)
+        module.verify()
+        return bytes(_machine().emit_object(_optimised(module)))
+
+
+def compile_assembly(ir: str) -> str:
+    """The same as text, to be read."""
+    with _lock:
+        return str(_machine().emit_assembly(_optimised(llvm.parse_assembly(ir))))
+
+
+def _optimised(module: llvm.ModuleRef) -> llvm.ModuleRef:
+    """The code comes vectorised, unrolled and scheduled as it should be: LLVM's -O1 takes three times as long and undoes some of it."""
+    passes = llvm.create_new_module_pass_manager()
+    passes.add_loop_rotate_pass()
+    passes.add_simplify_cfg_pass()
+    passes.run(module, llvm.create_pass_builder(_machine(), llvm.create_pipeline_tuning_options(speed_level=1)))
+    return module
+
+
+class Loaded:
+    """An object file in memory: callable functions that live as long as this does."""
+
+    def __init__(self, code: bytes):
+        with _lock:
+            self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _new_machine())
+            self._engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+            self._engine.finalize_object()
+
+    def functions(self, names: Sequence[str]) -> dict[str, Callable[[int, int, int], None]]:
+        """Those of the named functions that the object has."""
+        found = {name: self._engine.get_function_address(name) for name in names}
+        return {name: PHASE(address) for name, address in found.items() if address}

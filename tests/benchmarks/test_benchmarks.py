@@ -1,0 +1,117 @@
+"""The benchmarks' own arithmetic: what is called an error must be one, and what is called a pass too."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from benchmarks import measure, report
+from benchmarks import workloads as w
+
+
+def dense(p: w.Points) -> tuple[np.ndarray, np.ndarray]:
+    differences = p.x[:, None, :].astype(np.float64) - p.y[None]
+    return differences, (differences**2).sum(-1)
+
+
+@pytest.fixture
+def points() -> w.Points:
+    return w.Points.draw(70, 50, 3)
+
+
+def test_points_are_the_same_in_every_run(points: w.Points) -> None:
+    again = w.Points.draw(70, 50, 3)
+    assert all(np.array_equal(a, b) for a, b in ((points.x, again.x), (points.y, again.y), (points.b, again.b), (points.g, again.g)))
+    assert points.x.dtype == np.float32 and points.x.max() <= 2 / np.sqrt(3)
+
+
+def test_exact_outputs_have_no_error(points: w.Points) -> None:
+    differences, square = dense(points)
+    kernel = np.exp(-square)
+    a = kernel @ points.b
+    dx = -2 * points.g * np.einsum("ij,jk,ijd->id", kernel, points.b, differences)
+    dy = 2 * points.b * np.einsum("ij,ik,ijd->jd", kernel, points.g, differences)
+    db = kernel.T @ points.g
+    outputs = {
+        "gauss": (a,),
+        "argKmin K=10": (np.argsort(square, axis=1)[:, :10],),
+        "logsumexp": (np.log(kernel.sum(1, keepdims=True)),),
+        "gauss forward + backward": (a, dx, dy, db),
+    }
+    assert outputs.keys() == w.FORMULAS.keys()
+    for name, values in outputs.items():
+        found = measure.errors(w.FORMULAS[name].compare(values, points))
+        assert found["max_error"] < 1e-13, name
+
+
+def test_gradient_reference_agrees_with_torch(points: w.Points) -> None:
+    torch = pytest.importorskip("torch")
+    x, y, b, g = (torch.from_numpy(a).double().requires_grad_() for a in (points.x, points.y, points.b, points.g))
+    a = torch.exp(-((x[:, None] - y[None]) ** 2).sum(-1)) @ b
+    outputs = (a, *torch.autograd.grad(a, (x, y, b), g))
+    found = measure.errors(w.compare_gauss_gradient(tuple(t.detach().numpy() for t in outputs), points))
+    assert found["max_error"] < 1e-13
+
+
+def test_wrong_outputs_have_an_error(points: w.Points) -> None:
+    _, square = dense(points)
+    neighbours = np.argsort(square, axis=1)[:, :10]
+    neighbours[0, 0] = np.argmax(square[0])
+    assert measure.errors(w.compare_arg_k_min((neighbours,), points))["max_error"] > 0.1
+    a = np.exp(-square) @ points.b
+    a[3] += np.abs(a).max()
+    assert measure.errors(w.compare_gauss((a,), points))["max_error"] == pytest.approx(1)
+
+
+def test_interleaved_gives_every_system_its_turns() -> None:
+    turns: list[str] = []
+    medians = measure.interleaved({"a": lambda: turns.append("a"), "b": lambda: turns.append("b")}, rounds=3, least=1e-9, pause=0)
+    assert turns == ["a", "b"] * 3
+    assert [len(several) for several in medians.values()] == [3, 3]
+
+
+def run_of(ours: float) -> dict:
+    errors = {"max_error": 1e-6, "rms_error": 1e-7}
+    systems = {
+        "pairfold": {"seconds": ours, "pairs_per_second": 1e8 / ours, "fraction_of_peak": 0.71, **errors},
+        "keops": {"seconds": 0.5, "pairs_per_second": 2e8, "fraction_of_peak": 0.01, **errors},
+    }
+    row = {"group": "speed", "name": "gauss, D=3", "m": 10_000, "n": 10_000, "d": 3, "systems": systems, "at_least": 35, "aim": 50}
+    row |= {"operations_per_pair": 14, "peak_operations_per_second": 2e11, "peak_aim": 0.7}
+    row |= measure.verdict(row)
+    machine = {"cpu": "a processor", "llvm_cpu": "generic", "python": "3.12.0", "packages": {"numpy": "2.0.0", "torch": None}}
+    limit = measure.limit(w.IMPORT, {"pairfold": [0.02, 0.01, 0.03], "keops": [1.0]})
+    titles = {"pairfold": "Pairfold 0.1.0", "keops": "KeOps 2.3"}
+    date = "2030-01-02T03:04:05+00:00"
+    return {"kind": "cpu", "date": date, "threads": 2, "titles": titles, "machine": machine, "rows": [row, limit]}
+
+
+@pytest.mark.parametrize("ours, verdict", [(0.01, "pass"), (0.1, "**miss**")])
+def test_table(ours: float, verdict: str) -> None:
+    text = report.table(run_of(ours))
+    (line,) = (line for line in text.splitlines() if line.startswith("| gauss, D=3, 10 000²"))
+    assert verdict in line and f"| {0.5 / ours:.1f} | 35 | 50 |" in line
+    assert "| import beyond `import numpy` | 20.0 ms | 1.00 s | ≤ 150 ms | pass |" in text
+    assert "| gauss, D=3 | 14 | 200 G/s | 71.0 % | 1.0 % | ≥ 70 % | pass |" in text
+
+
+def test_newest_goes_by_the_date_inside(tmp_path) -> None:
+    run = run_of(0.01)
+    for name, date in (("cpu-a", "2029-01-01T00:00:00+00:00"), ("cpu-b", run["date"]), ("cpu-c", "2028-01-01T00:00:00+00:00")):
+        (tmp_path / f"{name}.json").write_text(json.dumps(run | {"date": date}))
+    assert report.newest("cpu", tmp_path)["date"] == run["date"]
+    with pytest.raises(FileNotFoundError, match="python -m benchmarks cuda"):
+        report.newest("cuda", tmp_path)
+
+
+def test_saved_run_has_its_chart_beside_it(tmp_path) -> None:
+    pytest.importorskip("matplotlib")
+    path = report.save(run_of(0.01), tmp_path)
+    assert path.name == "cpu-2030-01-02.json" and path.with_suffix(".png").stat().st_size > 1000
+
+
+def test_human() -> None:
+    assert [report.human(v, "s") for v in (1.5, 0.0123, 80e-6, 0.9999)] == ["1.50 s", "12.3 ms", "80.0 µs", "1.00 s"]
+    assert report.human(20e6, "B") == "20.0 MB" and report.human(0.1, "1") == "10.0 %" and report.human(None, "s") == "–"
