@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from .arrays import backend_of, is_array
 from .arrays.base import BITS, Backend
-from .fold import Fold, flip, make_fold, renumber
+from .fold import flip, make_fold, renumber
 from .formula.differentiate import jvp, vjp
 from .formula.graph import J, Node, apply, const, to_string, var
 from .formula.operators import extract, power
 from .reductions import KMIN, REDUCTIONS, Reduction
 
 Number = int | float
+
+
+class Kind(NamedTuple):
+    """What all arrays of a formula share."""
+
+    backend: Backend
+    dtype: str
+    device: str
 
 
 class Leaf:
@@ -79,11 +87,14 @@ class LazyTensor:
     formula: Node
     leaves: tuple[Leaf, ...]
     _inner: bool  # whether the shape has an inner axis
+    _kind: Kind | None  # None while it is made of Python numbers alone
+    _lengths: tuple[int | None, int | None]  # along i and j; None where nothing depends on the axis
 
     def __init__(self, x: Any, axis: int | None = None):
         if isinstance(x, LazyTensor):
-            self.formula, self.leaves, self._inner = x.formula, x.leaves, x._inner
+            self.formula, self.leaves, self._inner, self._kind, self._lengths = x.formula, x.leaves, x._inner, x._kind, x._lengths
             return
+        self._kind, self._lengths = None, (None, None)
         if isinstance(x, bool) or not (isinstance(x, (int, float)) or is_array(x)):
             raise TypeError(f"a LazyTensor is made from a NumPy array, a PyTorch tensor or a number, not from {type(x).__name__}")
         if isinstance(x, (int, float)):
@@ -95,32 +106,28 @@ class LazyTensor:
                 magnitude = var("p", 0, 1, 1) if x == x else var("p", 0, 1)
                 self.formula, self.leaves = (-magnitude if x < 0 else magnitude), (Leaf(abs(x), "p"),)
             return
-        _check_dtype(x)
-        leaf, self._inner = _classify(x, axis)
-        self.leaves = (leaf,)
-        self.formula = var(leaf.axis, 0, int(leaf.value.shape[-1]))
+        self._set_leaf(*_classify(x, axis))
 
-    @classmethod
-    def _made(cls, formula: Node, leaves: tuple[Leaf, ...], inner: bool) -> LazyTensor:
-        made = cls.__new__(cls)
-        made.formula, made.leaves, made._inner = formula, leaves, inner
+    def _set_leaf(self, leaf: Leaf, inner: bool) -> None:
+        """Become the variable that stands for an array."""
+        self.leaves, self._inner = (leaf,), inner
+        self.formula = var(leaf.axis, 0, int(leaf.value.shape[-1]))
+        self._kind = _kind_of(leaf.value)
+        length = None if leaf.axis == "p" else int(leaf.value.shape[0])
+        self._lengths = (length, None) if leaf.axis == "i" else (None, length)
+
+    def _with(self, formula: Node, inner: bool) -> LazyTensor:
+        """Another formula of the same variables."""
+        made = LazyTensor.__new__(LazyTensor)
+        made.formula, made._inner = formula, inner
+        made.leaves, made._kind, made._lengths = self.leaves, self._kind, self._lengths
         return made
 
     # ---- what it is
     @property
-    def _backend(self) -> Backend | None:
-        for leaf in self.leaves:
-            if not isinstance(leaf.value, float):
-                return backend_of(leaf.value)
-        return None
-
-    def _length(self, axis: str) -> int:
-        return next((int(leaf.value.shape[0]) for leaf in self.leaves if leaf.axis == axis), 1)
-
-    @property
     def shape(self) -> tuple[int, ...]:
         """(M, N), or (M, N, D) where each pair has a vector; an axis on which nothing depends has length 1."""
-        outer = self._length("i"), self._length("j")
+        outer = tuple(1 if n is None else n for n in self._lengths)
         return (*outer, self.formula.dim) if self._inner else outer
 
     @property
@@ -131,15 +138,10 @@ class LazyTensor:
     @property
     def dtype(self) -> str | None:
         """``"float32"`` or ``"float64"``; None while it is made of Python numbers alone."""
-        backend = self._backend
-        return backend.dtype(self._first_array()) if backend else None
-
-    def _first_array(self) -> Any:
-        return next(leaf.value for leaf in self.leaves if not isinstance(leaf.value, float))
+        return self._kind.dtype if self._kind else None
 
     def __repr__(self) -> str:
-        backend = self._backend
-        kind = f", {self.dtype}, {backend.name}" if backend else ""
+        kind = f", {self._kind.dtype}, {self._kind.backend.name}" if self._kind else ""
         return f"LazyTensor({to_string(self.formula)}, shape={self.shape}{kind})"
 
     def __len__(self) -> int:
@@ -362,14 +364,17 @@ class LazyTensor:
         return self.extract(start, stop - start)
 
     def _without_inner(self) -> LazyTensor:
-        return LazyTensor._made(self.formula, self.leaves, False)
+        return self._with(self.formula, False)
 
     @property
     def T(self) -> LazyTensor:  # noqa: N802  # NumPy's name
         """The transposed matrix: rows and columns exchanged, vectors kept."""
         other = {"i": "j", "j": "i", "p": "p"}
         (formula,) = flip((self.formula,))
-        return LazyTensor._made(formula, tuple(Leaf(leaf.value, other[leaf.axis]) for leaf in self.leaves), self._inner)
+        transposed = self._with(formula, self._inner)
+        transposed.leaves = tuple(Leaf(leaf.value, other[leaf.axis]) for leaf in self.leaves)
+        transposed._lengths = (self._lengths[1], self._lengths[0])
+        return transposed
 
     def t(self) -> LazyTensor:
         """As ``T``."""
@@ -448,9 +453,9 @@ class LazyTensor:
         if chosen not in (0, 1):
             raise ValueError(f"{reduction.name} runs along axis 0 (rows) or 1 (columns) of {self.shape}, not along axis {chosen}")
         if weight is None:
-            return _run(self, (self.formula,), self.leaves, reduction, chosen, self._inner)
-        both, leaves, inner = _merge((self, weight))
-        return _run(self, tuple(both), leaves, reduction, chosen, inner)
+            return _run(self, (self.formula,), reduction, chosen)
+        formulas, whole = _merge((self, weight))
+        return _run(whole, tuple(formulas), reduction, chosen)
 
     def _inner_axis(self, name: str, axis: int) -> None:
         if axis not in (-1, 2):
@@ -628,14 +633,15 @@ def _variable(x: Any, axis: str) -> LazyTensor:
     name = f"V{axis}"
     if not is_array(x):
         raise TypeError(f"{name} takes a NumPy array or a PyTorch tensor, not {type(x).__name__}")
-    _check_dtype(x)
     if x.ndim not in (1, 2):
         raise ValueError(f"{name} takes an array of shape ({'M' if axis == 'i' else 'N'}, D), not {tuple(x.shape)}")
     inner = x.ndim == 2
     if inner and x.shape[1] == 0:
         raise ValueError(f"{name} takes vectors of at least one component, not an array of shape {tuple(x.shape)}")
     value = x if inner else x[:, None]
-    return LazyTensor._made(var(axis, 0, int(value.shape[1])), (Leaf(value, axis),), inner)
+    made = LazyTensor.__new__(LazyTensor)
+    made._set_leaf(Leaf(value, axis), inner)
+    return made
 
 
 def where(condition: Any, a: Any, b: Any) -> LazyTensor:
@@ -681,8 +687,9 @@ cat = concat
 # ---- how LazyTensors are put together
 
 
-def _check_dtype(x: Any) -> None:
-    dtype = backend_of(x).dtype(x)
+def _kind_of(x: Any) -> Kind:
+    backend = backend_of(x)
+    dtype = backend.dtype(x)
     if dtype not in BITS:
         hint = (
             "complex arrays are not supported yet"
@@ -690,6 +697,7 @@ def _check_dtype(x: Any) -> None:
             else "convert it first, e.g. x.astype('float32') or x.float()"
         )
         raise TypeError(f"arrays must be float32 or float64, not {dtype}: {hint}")
+    return Kind(backend, dtype, backend.device(x))
 
 
 def _classify(x: Any, axis: int | None) -> tuple[Leaf, bool]:
@@ -741,15 +749,13 @@ def _lift(value: Any) -> LazyTensor:
     return value if isinstance(value, LazyTensor) else LazyTensor(value)
 
 
-def _merge(parts: Sequence[Any]) -> tuple[list[Node], tuple[Leaf, ...], bool]:
-    """The formulas of several LazyTensors over one common tuple of leaves."""
+def _merge(parts: Sequence[Any]) -> tuple[list[Node], LazyTensor]:
+    """The formulas of several LazyTensors over common leaves, and the first of them with those leaves."""
     lazies = [_lift(p) for p in parts]
+    kind, lengths = _check(lazies)
     leaves = list(lazies[0].leaves)
     formulas = [lazies[0].formula]
     for lazy in lazies[1:]:
-        if not lazy.leaves:
-            formulas.append(lazy.formula)
-            continue
         numbers = []
         for leaf in lazy.leaves:
             found = next((k for k, known in enumerate(leaves) if _same(known, leaf)), None)
@@ -757,47 +763,47 @@ def _merge(parts: Sequence[Any]) -> tuple[list[Node], tuple[Leaf, ...], bool]:
                 found = len(leaves)
                 leaves.append(leaf)
             numbers.append(found)
-        formulas.append(renumber((lazy.formula,), tuple(numbers))[0] if numbers != list(range(len(numbers))) else lazy.formula)
-    _check_leaves(leaves, lazies)
-    return formulas, tuple(leaves), any(lazy._inner for lazy in lazies)
+        formulas.append(lazy.formula if numbers == list(range(len(numbers))) else renumber((lazy.formula,), tuple(numbers))[0])
+    whole = LazyTensor.__new__(LazyTensor)
+    whole.formula, whole.leaves, whole._inner = formulas[0], tuple(leaves), any(lazy._inner for lazy in lazies)
+    whole._kind, whole._lengths = kind, lengths
+    return formulas, whole
 
 
-def _check_leaves(leaves: Sequence[Leaf], lazies: Sequence[LazyTensor]) -> None:
-    """All arrays of one framework, type and device, and of one length along each axis."""
-    lengths: dict[str, int] = {}
-    arrays = []
-    for leaf in leaves:
-        if isinstance(leaf.value, float):
-            continue
-        arrays.append(leaf.value)
-        if leaf.axis != "p":
-            length = int(leaf.value.shape[0])
-            if lengths.setdefault(leaf.axis, length) != length:
-                shapes = " and ".join(str(lazy.shape) for lazy in lazies)
-                written = ", ".join(to_string(lazy.formula) for lazy in lazies)
-                raise ValueError(f"shapes {shapes} do not broadcast: {lengths[leaf.axis]} and {length} along axis {'ij'.index(leaf.axis)}, "
-                                 f"in {written}")  # fmt: skip
-    if len(arrays) < 2:
-        return
-    first = backend_of(arrays[0])
-    for array in arrays[1:]:
-        backend = backend_of(array)
-        if backend is not first:
-            raise TypeError(f"a formula mixes {first.name} and {backend.name} arrays: convert one of them")
-        for what in ("dtype", "device"):
-            a, b = getattr(first, what)(arrays[0]), getattr(first, what)(array)
-            if a != b:
+def _check(lazies: Sequence[LazyTensor]) -> tuple[Kind | None, tuple[int | None, int | None]]:
+    """The arrays' common kind and lengths; they must be of one framework, type and device, and fit along each axis."""
+    kind: Kind | None = None
+    lengths: list[int | None] = [None, None]
+    for lazy in lazies:
+        if lazy._kind is not None and lazy._kind != kind:
+            if kind is None:
+                kind = lazy._kind
+            elif kind.backend is not lazy._kind.backend:
+                raise TypeError(f"a formula mixes {kind.backend.name} and {lazy._kind.backend.name} arrays: convert one of them")
+            else:
+                what = "dtype" if kind.dtype != lazy._kind.dtype else "device"
+                a, b = getattr(kind, what), getattr(lazy._kind, what)
                 raise TypeError(f"a formula mixes arrays of {what} {a} and {b}: convert one of them")
+        for axis, length in enumerate(lazy._lengths):
+            if length is None:
+                continue
+            if lengths[axis] is None:
+                lengths[axis] = length
+            elif lengths[axis] != length:
+                shapes = " and ".join(str(z.shape) for z in lazies)
+                written = ", ".join(to_string(z.formula) for z in lazies)
+                raise ValueError(f"shapes {shapes} do not broadcast: {lengths[axis]} and {length} along axis {axis}, in {written}")
+    return kind, (lengths[0], lengths[1])
 
 
 def _combine(build: Callable[..., Node], parts: Sequence[Any], inner: bool | None = None) -> LazyTensor:
-    formulas, leaves, any_inner = _merge(parts)
+    formulas, whole = _merge(parts)
     try:
         formula = build(*formulas)
     except ValueError as error:
         shapes = " and ".join(str(_lift(p).shape) for p in parts)
         raise ValueError(f"shapes {shapes} do not fit: {error}") from None
-    return LazyTensor._made(formula, leaves, (any_inner or formula.dim > 1) if inner is None else inner)
+    return whole._with(formula, (whole._inner or formula.dim > 1) if inner is None else inner)
 
 
 def _inner_key(key: Any) -> Any:
@@ -823,25 +829,19 @@ def _choose_axis(name: str, axis: int | None, dim: int | None) -> int:
     return int(chosen)
 
 
-def _run(lazy: LazyTensor, formulas: tuple[Node, ...], leaves: tuple[Leaf, ...], reduction: Reduction, axis: int, inner: bool) -> Any:
-    """Reduce, and give the results the shapes that the user expects."""
-    fold, used = make_fold(formulas, reduction, axis)
-    whole = LazyTensor._made(formulas[0], leaves, inner)
-    backend = whole._backend
-    if backend is None:
+def _run(lazy: LazyTensor, formulas: tuple[Node, ...], reduction: Reduction, axis: int) -> Any:
+    """Reduce formulas over lazy's leaves, and give the results the shapes that the user expects."""
+    if lazy._kind is None:
         raise TypeError(f"{lazy!r} is made of numbers alone: nothing tells its size, type or framework")
-    first = whole._first_array()
-    arrays = [backend.scalar(leaf.value, first) if isinstance(leaf.value, float) else leaf.value for leaf in (leaves[k] for k in used)]
-    lengths = whole._length("i"), whole._length("j")
-    kept, reduced = lengths[1 - axis], lengths[axis]
-    results = _selected(fold, backend, arrays, kept, reduced) or backend.results(fold, arrays or [first], kept, reduced)
+    fold, used = make_fold(formulas, reduction, axis)
+    backend = lazy._kind.backend
+    first = next(leaf.value for leaf in lazy.leaves if not isinstance(leaf.value, float))
+    values = [lazy.leaves[k].value for k in used]
+    arrays = [backend.scalar(v, first) if isinstance(v, float) else v for v in values]
+    kept, reduced = lazy.shape[1 - axis], lazy.shape[axis]
+    results = backend.results(fold, arrays, kept, reduced, first)
     shape = reduction.shape(fold.dims)
-    if not inner:
+    if not lazy._inner:
         shape = shape[:-1]
     shaped = tuple(r.reshape(kept, *shape) for r in results[: reduction.public])
     return shaped[0] if len(shaped) == 1 else shaped
-
-
-def _selected(fold: Fold, backend: Backend, arrays: Sequence[Any], kept: int, reduced: int) -> tuple[Any, ...] | None:
-    """Differentiable minima and maxima: None where no derivative can be asked for."""
-    return None

@@ -38,8 +38,8 @@ class Backend(ABC):
         """Address and strides of a (rows, dim) or (dim,) array."""
 
     @abstractmethod
-    def results(self, fold: Fold, arrays: Sequence[Any], kept: int, reduced: int) -> tuple[Any, ...]:
-        """The fold's results, (kept, dim) each, for its operands; differentiable where the framework differentiates."""
+    def results(self, fold: Fold, arrays: Sequence[Any], kept: int, reduced: int, like: Any) -> tuple[Any, ...]:
+        """The fold's results, (kept, dim) each, for its operands, of the type of `like`; differentiable where the framework is."""
 
     @abstractmethod
     def take(self, array: Any, rows: Any) -> Any:

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from ..fold import Fold
-from ..runtime.cpu import Operand
+from ..runtime.cpu import Operand, address_of
 from .base import Backend
 
 DTYPES = {32: np.dtype(np.float32), 64: np.dtype(np.float64)}
+NAMES = {dtype: dtype.name for dtype in DTYPES.values()}  # NumPy works a name out anew each time it is asked
 
 
 class NumPyBackend(Backend):
@@ -23,7 +24,7 @@ class NumPyBackend(Backend):
         return isinstance(value, (np.ndarray, np.generic))
 
     def dtype(self, array: Any) -> str:
-        return str(array.dtype.name) if array.dtype.isnative else f"{array.dtype.name} in foreign byte order"
+        return NAMES.get(array.dtype) or str(array.dtype.name) + ("" if array.dtype.isnative else " in foreign byte order")
 
     def device(self, array: Any) -> str:
         return "cpu"
@@ -33,16 +34,16 @@ class NumPyBackend(Backend):
 
     def operand(self, array: Any) -> Operand:
         strides = array.strides
-        return Operand(array.ctypes.data, strides[0] if len(strides) == 2 else 0, strides[-1])
+        return Operand(address_of(array), strides[0] if len(strides) == 2 else 0, strides[-1])
 
-    def results(self, fold: Fold, arrays: Sequence[Any], kept: int, reduced: int) -> tuple[Any, ...]:
-        bits = self.bits(arrays[0])
+    def results(self, fold: Fold, arrays: Sequence[Any], kept: int, reduced: int, like: Any) -> tuple[Any, ...]:
+        bits = self.bits(like)
         outputs = [np.empty((kept, r.dim), dtype=np.int64 if r.kind == "index" else DTYPES[bits]) for r in fold.results]
         if reduced == 0:
             for output, value in zip(outputs, fold.of_nothing(), strict=True):
                 output[:] = value
         elif kept:
-            fold.run([self.operand(a) for a in arrays], [o.ctypes.data for o in outputs], kept, reduced, bits)
+            fold.run([self.operand(a) for a in arrays], [address_of(o) for o in outputs], kept, reduced, bits)
         return tuple(outputs)
 
     def take(self, array: Any, rows: Any) -> Any:

@@ -39,14 +39,14 @@ class TorchBackend(Backend):
     def differentiable(self, arrays: Sequence[Any]) -> bool:
         return torch.is_grad_enabled() and any(a.requires_grad for a in arrays)
 
-    def results(self, fold: Fold, arrays: Sequence[Any], kept: int, reduced: int) -> tuple[Any, ...]:
+    def results(self, fold: Fold, arrays: Sequence[Any], kept: int, reduced: int, like: Any) -> tuple[Any, ...]:
         if self.differentiable(arrays):
-            return tuple(_Fold.apply(self, fold, kept, reduced, *arrays))
-        return self.compute(fold, arrays, kept, reduced)
+            return tuple(_Fold.apply(self, fold, kept, reduced, like, *arrays))
+        return self.compute(fold, arrays, kept, reduced, like)
 
-    def compute(self, fold: Fold, arrays: Sequence[Any], kept: int, reduced: int) -> tuple[Any, ...]:
+    def compute(self, fold: Fold, arrays: Sequence[Any], kept: int, reduced: int, like: Any) -> tuple[Any, ...]:
         """The results themselves."""
-        bits = self.bits(arrays[0])
+        bits = self.bits(like)
         outputs = [torch.empty((kept, r.dim), dtype=torch.int64 if r.kind == "index" else DTYPES[bits]) for r in fold.results]
         if reduced == 0:
             for output, value in zip(outputs, fold.of_nothing(), strict=True):
@@ -66,8 +66,8 @@ class _Fold(torch.autograd.Function):
     """A fold as autograd sees it."""
 
     @staticmethod
-    def forward(ctx: Any, backend: TorchBackend, fold: Fold, kept: int, reduced: int, *arrays: Any) -> tuple[Any, ...]:
-        outputs = backend.compute(fold, arrays, kept, reduced)
+    def forward(ctx: Any, backend: TorchBackend, fold: Fold, kept: int, reduced: int, like: Any, *arrays: Any) -> tuple[Any, ...]:
+        outputs = backend.compute(fold, arrays, kept, reduced, like)
         ctx.backend, ctx.fold, ctx.kept, ctx.reduced = backend, fold, kept, reduced
         ctx.mark_non_differentiable(*(o for o, r in zip(outputs, fold.results, strict=True) if r.kind == "index"))
         ctx.save_for_backward(*arrays, *(o for o, r in zip(outputs, fold.results, strict=True) if r.kind == "real"))
@@ -80,12 +80,12 @@ class _Fold(torch.autograd.Function):
         real = [g for g, r in zip(cotangents, fold.results, strict=True) if r.kind == "real"]
         operands = [*saved, *real]
         arrays = saved[: len(fold.variables)]
-        wanted = tuple(k for k in range(len(arrays)) if ctx.needs_input_grad[4 + k])
+        wanted = tuple(k for k in range(len(arrays)) if ctx.needs_input_grad[5 + k])
         gradients: list[Any] = [torch.zeros_like(a) if k in wanted else None for k, a in enumerate(arrays)]
         for pullback in fold.backward(wanted):
             sizes = (ctx.kept, ctx.reduced) if pullback.fold.axis == fold.axis else (ctx.reduced, ctx.kept)
-            (found,) = ctx.backend.results(pullback.fold, [operands[k] for k in pullback.inputs], *sizes)
+            (found,) = ctx.backend.results(pullback.fold, [operands[k] for k in pullback.inputs], *sizes, arrays[0])
             for k, start, stop in pullback.targets:
                 part = found[:, start:stop]
                 gradients[k] = part if arrays[k].ndim == 2 else part.sum(0)
-        return (None, None, None, None, *gradients)
+        return (None, None, None, None, None, *gradients)

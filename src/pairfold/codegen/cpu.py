@@ -7,21 +7,22 @@ from collections.abc import Callable
 from llvmlite import ir
 
 from ..plan.plan import Plan
-from .builder import I64, POINTER, Value
+from .builder import I64, POINTER, Value, loop
 from .finish import emit_finish
 from .frame import VOID, Frame
-from .layout import ABORT, COUNTER, Layout
+from .layout import ABORT, COUNTER, FIRST_TASKS, PHASES, Layout
 from .pack import emit_pack
 from .tile import emit_tile
 
-PHASES = ("pack_par", "pack_row", "pack_col", "tile", "finish")
+ALONE = "alone"
 
 
 def emit_module(plan: Plan, triple: str, features: frozenset[str], vector_bits: int) -> str:
     """The LLVM IR of a plan for a CPU.
 
     Each phase is an exported function ``phase(words, control, tasks)``: it takes task numbers from the counter in the control
-    block until there are none left or the abort flag is set, so any number of threads may run it at once.
+    block until there are none left or the abort flag is set, so any number of threads may run it at once. One more,
+    ``alone(words, control, 0)``, runs all phases one after the other, for work too short to share.
     """
     module = ir.Module(name="pairfold")
     module.triple = triple
@@ -34,11 +35,14 @@ def emit_module(plan: Plan, triple: str, features: frozenset[str], vector_bits: 
     }
     phases["tile"] = lambda frame: emit_tile(frame, layout)
     phases["finish"] = lambda frame: emit_finish(frame, layout)
+    functions: dict[str, ir.Function] = {}
     for name, emit in phases.items():
         frame = Frame(module, f"{name}_task", plan.bits, plan.schedule.lanes, features)
         emit(frame)
         frame.finish()
         _export_driver(module, name, frame.function)
+        functions[name] = frame.function
+    _export_alone(module, functions)
     # LLVM would otherwise split wide vectors on CPUs where it holds narrower ones to be thriftier.
     text = str(module)
     return text.replace(")\n{", f') "prefer-vector-width"="{vector_bits}" "min-legal-vector-width"="{vector_bits}"\n{{')
@@ -58,6 +62,22 @@ def _export_driver(module: ir.Module, name: str, task: ir.Function) -> None:
     b.call(task, [words, control, number])
     b.branch(head)
     b.position_at_end(done)
+    b.ret_void()
+
+
+def _export_alone(module: ir.Module, functions: dict[str, ir.Function]) -> None:
+    function = ir.Function(module, ir.FunctionType(VOID, [POINTER, POINTER, I64]), ALONE)
+    words, control, _ = function.args
+    b = ir.IRBuilder(function.append_basic_block("entry"))
+
+    def call(task: ir.Function, number: Value) -> tuple[()]:
+        b.call(task, [words, control, number])
+        return ()
+
+    for position, name in enumerate(PHASES, FIRST_TASKS):
+        if name in functions:
+            count = b.load(_word(b, words, position), typ=I64)
+            loop(b, I64(0), count, 1, (), lambda number, _, task=functions[name]: call(task, number))  # type: ignore[misc]
     b.ret_void()
 
 

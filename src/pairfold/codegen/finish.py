@@ -8,7 +8,7 @@ from ..formula.graph import Node
 from .builder import I64, Value, loop
 from .evaluate import Evaluator, Index
 from .frame import Frame
-from .layout import FINISH_BLOCKS, INDEX_BYTES, PARTIALS, SPLITS, Layout, M
+from .layout import FINISH_BLOCKS, PARTIALS, SPLITS, Layout, M
 from .tile import Partial
 
 
@@ -28,7 +28,7 @@ class Finish:
     def __init__(self, frame: Frame, layout: Layout):
         self.frame, self.layout, self.plan = frame, layout, layout.plan
         self.types = [frame.m.lanes(I64) if f.kind == "index" else frame.m.real for f in self.plan.fields]
-        self.state = Partial.on_stack(frame, layout, self.types, 1)
+        self.state = Partial.on_stack(frame, self.types, [f.dim for f in self.plan.fields], 1)
 
     def emit(self, block: Value, r: Value) -> Sequence[Value]:
         b, plan = self.frame.builder, self.plan
@@ -82,23 +82,16 @@ class Finish:
 
     def _write(self, row: Value) -> None:
         """The results of the rows from `row` on, as far as there are."""
-        b, m = self.frame.builder, self.frame.m
+        frame, b = self.frame, self.frame.builder
+        there = frame.smaller(b.sub(frame.word(M), row), I64(frame.m.width))
         evaluator = self._evaluator()
         evaluator.prepare(self.plan.results)
         for number, result in enumerate(self.plan.results):
-            base = self.frame.address(self.layout.output(number))
-            bytes = INDEX_BYTES if result.kind == "index" else self.layout.real_bytes
+            base = frame.address(self.layout.output(number))
 
-            def store(
-                index: Index, carried: Sequence[Value], result: Node = result, base: Value = base, bytes: int = bytes
-            ) -> Sequence[Value]:
-                value = evaluator.full(result, index)[0]
-                component = index.value(b)
-                for k in range(m.width):
-                    lane_row = b.add(row, I64(k))
-                    with b.if_then(b.icmp_signed("<", lane_row, self.frame.word(M))):
-                        place = b.add(b.mul(lane_row, I64(result.dim)), component)
-                        b.store(self.frame.lane(value, k), self.frame.element(base, place, bytes))
+            def store(index: Index, carried: Sequence[Value], result: Node = result, base: Value = base) -> Sequence[Value]:
+                first = b.add(b.mul(row, I64(result.dim)), index.value(b))
+                frame.scatter(evaluator.full(result, index)[0], base, first, result.dim, there)
                 return carried
 
             evaluator.for_components([result], (), store)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from llvmlite import ir
 
-from .builder import I8, I64, POINTER, Value
+from .builder import I8, I64, POINTER, Value, loop
 from .mathlib import Maths
 
 VOID = ir.VoidType()
@@ -31,6 +31,7 @@ class Frame:
         self.m = Maths(self.builder, bits, width, features)
         self.words, self.control, self.task = self.function.args
         self._words: dict[int, Value] = {}
+        self._spare: dict[ir.Type, Value] = {}
         self._setup = ir.IRBuilder(self.entry)
 
     def finish(self) -> None:
@@ -79,6 +80,22 @@ class Frame:
     # ---- lanes and memory
     def lane(self, value: Value, k: int) -> Value:
         return value if self.m.width == 1 else self.builder.extract_element(value, ir.IntType(32)(k))
+
+    def scatter(self, value: Value, base: Value, first: Value, step: int, count: Value) -> None:
+        """The first `count` lanes to the elements ``first``, ``first + step`` … of an array."""
+        b = self.builder
+        scalar = value.type.element if self.m.width > 1 else value.type
+        if value.type not in self._spare:
+            self._spare[value.type] = self.allocate(value.type, 1, 64)
+        spare = self._spare[value.type]
+        b.store(value, spare, align=4)
+
+        def store(k: Value, _: Sequence[Value]) -> Sequence[Value]:
+            lane = b.load(b.gep(spare, [k], source_etype=scalar), typ=scalar)
+            b.store(lane, b.gep(base, [b.add(first, b.mul(k, I64(step)))], source_etype=scalar))
+            return ()
+
+        loop(b, I64(0), count, 1, (), store)
 
     def gather(self, addresses: Sequence[Value]) -> Value:
         """One number from each address, in the lanes."""

@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from ..plan.plan import Plan
 
 # Words of the argument array.
-M, N, SPLITS, CHUNK, ROW, COL, PAR, PARTIALS, FIRST_VARIABLE = range(9)
+M, N, SPLITS, CHUNK, ROW, COL, PAR, PARTIALS, FIRST_TASKS = range(9)
+PHASES = ("pack_par", "pack_row", "pack_col", "tile", "finish")
+FIRST_VARIABLE = FIRST_TASKS + len(PHASES)  # before the variables: how many tasks each phase has
 WORDS_A_VARIABLE = 3  # address, bytes from row to row, bytes from component to component
 # Words of the control block that all threads of a call share.
 COUNTER, ABORT = range(2)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..formula.graph import AXES, Node
+from ..formula.graph import Node, variables
 from ..plan.hoist import Buffer
 from .builder import I64, Value, loop
 from .evaluate import Evaluator, Index
@@ -36,17 +36,22 @@ def _pack_rows(frame: Frame, layout: Layout, buffer: Buffer, row: Value, count: 
     last = b.sub(count, I64(1))
     numbers = [frame.smaller(b.add(row, I64(k)), last) for k in range(m.width)]
 
+    offsets = {
+        v.attrs[1]: [b.mul(number, frame.word(layout.variable(v.attrs[1]) + 1)) for number in numbers]
+        for v in variables(tuple(buffer.formulas))
+        if v.axes
+    }
+
     def leaf(node: Node, index: Index, rows: Sequence[int]) -> Sequence[Value]:
         if node.op.name == "slot":  # a parameter, already packed
             address = frame.element(frame.address(PAR), b.add(index.value(b), I64(node.attrs[1])), layout.real_bytes)
             return [m.splat(b.load(address, typ=m.scalar))]
-        axis, variable = node.attrs[:2]
+        variable = node.attrs[1]
         word = layout.variable(variable)
         start = frame.offset(frame.address(word), b.mul(index.value(b), frame.word(word + 2)))
-        if AXES[axis] == 0:
+        if node.axes == 0:
             return [m.splat(b.load(start, typ=m.scalar))]
-        stride = frame.word(word + 1)
-        return [frame.gather([frame.offset(start, b.mul(number, stride)) for number in numbers])]
+        return [frame.gather([frame.offset(start, offset) for offset in offsets[variable]])]
 
     evaluator = Evaluator(m, [0], leaf, layout.plan.schedule.unroll)
     evaluator.prepare(buffer.formulas)
@@ -62,9 +67,8 @@ def _pack_rows(frame: Frame, layout: Layout, buffer: Buffer, row: Value, count: 
                 place = b.mul(b.add(b.mul(block, I64(buffer.length)), component), I64(layout.plan.schedule.block))
                 b.store(value, frame.element(base, b.add(place, within), layout.real_bytes), align=layout.real_bytes * m.width)
             elif buffer.name == "col":
-                for k in range(m.width):
-                    place = b.add(b.mul(b.add(row, I64(k)), I64(buffer.length)), component)
-                    b.store(frame.lane(value, k), frame.element(base, place, layout.real_bytes))
+                first = b.add(b.mul(row, I64(buffer.length)), component)
+                frame.scatter(value, base, first, buffer.length, I64(m.width))
             else:
                 b.store(frame.lane(value, 0), frame.element(base, component, layout.real_bytes))
             return carried

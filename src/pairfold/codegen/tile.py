@@ -13,10 +13,11 @@ from llvmlite import ir
 
 from ..formula.graph import Node
 from ..reductions import State
-from .builder import I64, Value, loop
+from .builder import I64, POINTER, Value, loop
 from .evaluate import Evaluator, Index, at
 from .frame import Frame
 from .layout import ABORT, CHUNK, COL, PAR, PARTIALS, ROW, SPLITS, Layout, N
+from .mathlib import Maths
 
 PRELOADED = 16  # row vectors that are worth keeping in registers across columns
 
@@ -25,33 +26,36 @@ PRELOADED = 16  # row vectors that are worth keeping in registers across columns
 class Partial:
     """A partial in memory: for each field an array of components, each of `rows` vectors."""
 
-    frame: Frame
-    arrays: list[Value]
-    types: list[ir.Type]
+    builder: ir.IRBuilder
+    arrays: Sequence[Value]
+    types: Sequence[ir.Type]
     rows: int
 
     @staticmethod
-    def on_stack(frame: Frame, layout: Layout, types: Sequence[ir.Type], rows: int) -> Partial:
-        fields = layout.plan.fields
-        arrays = [frame.allocate(t, f.dim * rows, 64) for f, t in zip(fields, types, strict=True)]
-        return Partial(frame, arrays, list(types), rows)
+    def on_stack(frame: Frame, types: Sequence[ir.Type], dims: Sequence[int], rows: int) -> Partial:
+        arrays = [frame.allocate(t, dim * rows, 64) for dim, t in zip(dims, types, strict=True)]
+        return Partial(frame.builder, arrays, types, rows)
 
     def _place(self, field: int, component: Value, row: int) -> Value:
-        b = self.frame.builder
+        b = self.builder
         index = b.add(b.mul(component, I64(self.rows)), I64(row))
         return b.gep(self.arrays[field], [index], source_etype=self.types[field])
 
     def load(self, field: int, component: Value, row: int) -> Value:
-        return self.frame.builder.load(self._place(field, component, row), typ=self.types[field])
+        return self.builder.load(self._place(field, component, row), typ=self.types[field])
 
     def store(self, field: int, component: Value, row: int, value: Value) -> None:
-        self.frame.builder.store(value, self._place(field, component, row))
+        self.builder.store(value, self._place(field, component, row))
 
-    def reset(self, layout: Layout) -> None:
+    def row(self, r: int) -> list[Value]:
+        """The arrays, from row vector `r` on."""
+        return [self._place(k, I64(0), r) for k in range(len(self.arrays))]
+
+    def reset(self, frame: Frame, layout: Layout) -> None:
         """Fill with the identity."""
         for k, (f, t) in enumerate(zip(layout.plan.fields, self.types, strict=True)):
-            value = identity(self.frame, f.identity, t)
-            loop(self.frame.builder, I64(0), I64(f.dim), 1, (), lambda d, _, k=k, v=value: self._fill(k, d, v))  # type: ignore[misc]
+            value = identity(frame, f.identity, t)
+            loop(self.builder, I64(0), I64(f.dim), 1, (), lambda d, _, k=k, v=value: self._fill(k, d, v))  # type: ignore[misc]
 
     def _fill(self, field: int, component: Value, value: Value) -> Sequence[Value]:
         for r in range(self.rows):
@@ -90,12 +94,16 @@ class Tile:
         self.first = b.mul(split, self.frame.word(CHUNK))
         last = self.frame.smaller(b.add(self.first, self.frame.word(CHUNK)), self.frame.word(N))
 
-        self.total = Partial.on_stack(self.frame, self.layout, self.types, s.rows)
-        self.total.reset(self.layout)
+        dims = [f.dim for f in self.plan.fields]
+        self.total = Partial.on_stack(self.frame, self.types, dims, s.rows)
+        self.total.reset(self.frame, self.layout)
         self.tiled = self.plan.reduction.entries == 1
         self.partial = self.total
         if self.tiled and not s.state_in_registers:
-            self.partial = Partial.on_stack(self.frame, self.layout, self.types, s.rows)
+            self.partial = Partial.on_stack(self.frame, self.types, dims, s.rows)
+        if not self.tiled:
+            self.entry = Partial.on_stack(self.frame, self.types, [f.dim // self.plan.reduction.entries for f in self.plan.fields], 1)
+            self.insert = self._insertion()
         self.known = self._preload()
         loop(b, self.first, last, s.tile, (), lambda start, _: self._one_tile(start, last))
         self._write(block, split)
@@ -151,7 +159,7 @@ class Tile:
                 fields = zip(self.plan.fields, self.types, strict=True)
                 carried = [identity(self.frame, f.identity, t) for f, t in fields for _ in range(f.dim * s.rows)]
             elif self.tiled:
-                self.partial.reset(self.layout)
+                self.partial.reset(self.frame, self.layout)
             if s.columns > 1:  # whole steps, then what remains column by column
                 whole = b.sub(stop, b.urem(b.sub(stop, start), I64(s.columns)))
                 carried = loop(b, start, whole, s.columns, carried, lambda j, c: self._step(j, c, s.columns))
@@ -189,7 +197,7 @@ class Tile:
         """Combine the columns one by one, each row vector only where the guard says that it matters."""
         plan = self.plan
         evaluator = self._evaluator()
-        values = [v for state in lifted for v, f in zip(state, plan.fields, strict=True) if f.kind == "real"]
+        values = [v for state in lifted for v in state]
         evaluator.prepare(values)
         for value in values:
             for d in range(value.dim):
@@ -197,12 +205,38 @@ class Tile:
         for state in lifted:
             guard = plan.reduction.guard(plan.field_slots, state)
             assert guard is not None
-            # Evaluators of their own: what they read of the partial holds until it is next written.
             for r in self.rows:
+                # An evaluator of its own: what it reads of the partial holds until that is next written.
                 watcher = evaluator.row(r)
                 condition = self.m.any(self.m.truth(watcher.full(guard)[0]))
                 with self.b.if_then(condition, likely=False):
-                    self._store(evaluator.row(r), plan.combine(plan.field_slots, state), self.partial)
+                    for k, field in enumerate(state):
+                        for d in range(field.dim):
+                            self.entry.store(k, I64(d), 0, watcher.full(field, at(d))[0])
+                    self.b.call(self.insert, [*self.partial.row(r), *self.entry.arrays])
+
+    def _insertion(self) -> ir.Function:
+        """A function ``insert(partial, entry)`` for one vector of rows: rarely called, so that it is kept out of the loop."""
+        plan, count = self.plan, len(self.types)
+        void = ir.FunctionType(ir.VoidType(), [POINTER] * (2 * count))
+        function = ir.Function(self.b.module, void, "insert")
+        function.linkage = "internal"
+        builder = ir.IRBuilder(function.append_basic_block("entry"))
+        partial = Partial(builder, function.args[:count], self.types, self.schedule.rows)
+        entry = Partial(builder, function.args[count:], self.types, 1)
+
+        def leaf(node: Node, index: Index, rows: Sequence[int]) -> Sequence[Value]:
+            memory = partial if node.attrs[0] == "state" else entry
+            return [memory.load(node.attrs[3], index.value(builder), 0)]
+
+        def store(field: int, index: Index, values: list[Value]) -> None:
+            partial.store(field, index.value(builder), 0, values[0])
+
+        m = Maths(builder, self.m.bits, self.m.width, self.m.features)
+        targets = plan.combine(plan.field_slots, plan.entry("entry"))
+        Evaluator(m, [0], leaf, self.schedule.unroll).update(targets, store)
+        builder.ret_void()
+        return function
 
     def _store(self, evaluator: Evaluator, targets: Sequence[Node], memory: Partial) -> None:
         def store(field: int, index: Index, values: list[Value]) -> None:

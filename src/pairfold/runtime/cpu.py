@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..codegen.cpu import PHASES, emit_module
-from ..codegen.layout import ALIGNMENT, FINISH_BLOCKS, FIRST_VARIABLE, PACK_VECTORS, Layout, ceil_div
+from ..codegen.cpu import ALONE, emit_module
+from ..codegen.layout import ALIGNMENT, FINISH_BLOCKS, FIRST_TASKS, PACK_VECTORS, PHASES, Layout, ceil_div
 from ..formula.graph import Node, fingerprint
 from ..plan.plan import Plan, make_plan
 from ..plan.schedule import Machine
@@ -59,7 +59,7 @@ class Kernel:
             code = compile_object(self.ir())
             cache.store(name, code)
         self._loaded = Loaded(code)
-        self.functions = self._loaded.functions(PHASES)
+        self.functions = self._loaded.functions([*PHASES, ALONE])
 
     def ir(self) -> str:
         """The kernel's LLVM IR."""
@@ -84,14 +84,17 @@ class Kernel:
         # One allocation holds the packed buffers and the partials; they live for this call alone.
         sizes = [layout.row_bytes(blocks), layout.col_bytes(columns), layout.par_bytes(), blocks * splits * layout.partial_bytes()]
         scratch = np.empty(sum(sizes) + ALIGNMENT * (len(sizes) + 1), dtype=np.uint8)
-        address = scratch.ctypes.data
+        address = address_of(scratch)
         places = []
         for size in sizes:
             address = ceil_div(address, ALIGNMENT) * ALIGNMENT
             places.append(address)
             address += size
         values = [rows, columns, splits, chunk, *places]
-        assert len(values) == FIRST_VARIABLE
+        assert len(values) == FIRST_TASKS
+        a_task = PACK_VECTORS * schedule.lanes
+        tasks = (1, ceil_div(rows, a_task), ceil_div(columns, a_task), blocks * splits, ceil_div(blocks, FINISH_BLOCKS))
+        values += tasks
         for operand in operands:
             values += operand
         values += outputs
@@ -99,25 +102,26 @@ class Kernel:
         start = ctypes.addressof(words)
 
         packed = plan.hoisted
-        a_task = PACK_VECTORS * schedule.lanes
-        seconds = {
-            "pack_par": 0.0,
-            "pack_row": rows * packed.row.length / PACKED_A_SECOND,
-            "pack_col": columns * packed.col.length / PACKED_A_SECOND,
-            "tile": blocks * schedule.block * columns * plan.operations / OPERATIONS_A_SECOND,
-            "finish": rows * sum(f.dim for f in plan.fields) / PACKED_A_SECOND,
-        }
-        tasks = {
-            "pack_par": 1,
-            "pack_row": ceil_div(rows, a_task),
-            "pack_col": ceil_div(columns, a_task),
-            "tile": blocks * splits,
-            "finish": ceil_div(blocks, FINISH_BLOCKS),
-        }
-        for phase, function in self.functions.items():
-            count = tasks[phase]
-            with progress.bar(phase == "tile", rows * columns, count, seconds[phase]) as report:
-                threads.run(function, start, count, seconds[phase] < ALONE_SECONDS or count == 1 and not report, report)
+        seconds = (
+            0.0,
+            rows * packed.row.length / PACKED_A_SECOND,
+            columns * packed.col.length / PACKED_A_SECOND,
+            blocks * schedule.block * columns * plan.operations / OPERATIONS_A_SECOND,
+            rows * sum(f.dim for f in plan.fields) / PACKED_A_SECOND,
+        )
+        if sum(seconds) < ALONE_SECONDS:
+            control = threads.Control()
+            self.functions[ALONE](start, ctypes.addressof(control), 0)
+            return
+        for phase, count, expected in zip(PHASES, tasks, seconds, strict=True):
+            if phase in self.functions:
+                with progress.bar(phase == "tile", rows * columns, count, expected) as report:
+                    threads.run(self.functions[phase], start, count, expected < ALONE_SECONDS, report)
+
+
+def address_of(array: np.ndarray) -> int:
+    """Where an array begins."""
+    return int(array.__array_interface__["data"][0])
 
 
 def split_columns(blocks: int, columns: int, tile: int) -> tuple[int, int]:

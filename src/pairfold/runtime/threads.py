@@ -10,7 +10,7 @@ import ctypes
 import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 from ..codegen.layout import ABORT, COUNTER
 
@@ -133,14 +133,13 @@ def run(
     """
     control = Control()
     address = ctypes.addressof(control)
-    threads = min(get_num_threads(), tasks)
     if alone:
         function(words, address, tasks)
         return
     futures = []
     try:
-        for _ in range(threads):
-            futures.append(_submit(threads, function, words, address, tasks))
+        for _ in range(min(get_num_threads(), tasks)):
+            futures.append(_submit(function, words, address, tasks))
         while wait(futures, timeout=POLL_SECONDS).not_done:
             if report:
                 report(min(control[COUNTER], tasks))
@@ -154,11 +153,11 @@ def run(
         report(tasks)
 
 
-def _submit(threads: int, function: Callable[[int, int, int], None], words: int, control: int, tasks: int):  # type: ignore[no-untyped-def]
-    del threads
+def _submit(function: Callable[[int, int, int], None], words: int, control: int, tasks: int) -> Future[None]:
     while True:
+        pool = _executor(get_num_threads())
         try:
-            return _executor(get_num_threads()).submit(function, words, control, tasks)
-        except RuntimeError:  # another thread changed the number of threads in between
-            if _pool is None or not _pool._shutdown:
+            return pool.submit(function, words, control, tasks)
+        except RuntimeError:
+            if pool is _pool:  # not merely replaced by another thread's: the interpreter is shutting down
                 raise

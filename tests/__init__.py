@@ -1,0 +1,1 @@
+"""The tests of Pairfold: they mirror src/pairfold."""

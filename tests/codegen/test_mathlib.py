@@ -1,0 +1,279 @@
+"""The vector mathematics against NumPy, mpmath and wider types, on the host's own instructions and on common ones."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import math
+import re
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import llvmlite.binding as llvm
+import mpmath  # type: ignore[import-untyped]
+import numpy as np
+import pytest
+from llvmlite import ir
+
+from pairfold.codegen.builder import I64
+from pairfold.codegen.mathlib import BOUNDS, Maths
+
+Array = Any  # numpy.ndarray
+
+INF, NAN = math.inf, math.nan
+RANDOM = np.random.default_rng(7)
+
+llvm.initialize_native_target()
+llvm.initialize_native_asmprinter()
+FEATURES = {name for name, present in llvm.get_host_cpu_features().items() if present}
+TARGETS = [(32, 16, "host"), (32, 8, "common"), (32, 1, "common"), (64, 8, "host"), (64, 4, "common"), (64, 1, "common")]
+TARGET = pytest.mark.parametrize(("bits", "width", "kind"), TARGETS, ids=lambda v: str(v))
+
+
+@functools.cache
+def compiled(bits: int, width: int, kind: str, name: str, arity: int = 1, *extra: Any) -> Callable[..., Array]:
+    """The method `name` of Maths as a function of `arity` arrays; `extra` are its further Python arguments."""
+    module = ir.Module(name)
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [ir.PointerType()] * (arity + 1) + [I64]), "apply")
+    builder = ir.IRBuilder(function.append_basic_block("entry"))
+    maths = Maths(builder, bits, width, frozenset(FEATURES) if kind == "host" else frozenset())
+    entry, loop, done = builder.block, function.append_basic_block("loop"), function.append_basic_block("done")
+    builder.branch(loop)
+    builder.position_at_end(loop)
+    i = builder.phi(I64)
+    i.add_incoming(I64(0), entry)
+    places = [builder.gep(p, [i], source_etype=maths.scalar) for p in function.args[:-1]]
+    values = [builder.load(p, typ=maths.real, align=bits // 8) for p in places[:-1]]
+    builder.store(getattr(maths, name)(*values, *extra), places[-1], align=bits // 8)
+    following = builder.add(i, I64(width))
+    i.add_incoming(following, builder.block)
+    builder.cbranch(builder.icmp_signed("<", following, function.args[-1]), loop, done)
+    builder.position_at_end(done)
+    builder.ret_void()
+
+    # llvmlite knows no string attributes
+    wide = '"prefer-vector-width"="512" "min-legal-vector-width"="512"'
+    parsed = llvm.parse_assembly(re.sub(r"(define .*\))\n\{", rf"\1 {wide}\n{{", str(module)))
+    parsed.verify()
+    machine = llvm.Target.from_default_triple().create_target_machine(
+        cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=2, jit=True
+    )
+    passes = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(2))
+    passes.getModulePassManager().run(parsed, passes)
+    engine = llvm.create_mcjit_compiler(parsed, machine)
+    engine.finalize_object()
+    address = engine.get_function_address("apply")
+    call = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * (arity + 1), ctypes.c_int64)(address)
+    dtype = np.dtype(f"f{bits // 8}")
+
+    def apply(*arrays: Array, engine: Any = engine) -> Array:
+        """Of arrays of one length, padded to whole vectors."""
+        size = len(arrays[0])
+        padded = [np.resize(np.asarray(a, dtype), -(-size // width) * width) for a in arrays]
+        out = np.empty_like(padded[0])
+        call(*[a.ctypes.data for a in padded], out.ctypes.data, len(out))
+        return out[:size]
+
+    apply.assembly = machine.emit_assembly(parsed)  # type: ignore[attr-defined]
+    return apply
+
+
+def ulps(got: Array, exact: Array) -> Array:
+    """The distance in units of got's last place at `exact`, inf where only one is nan."""
+    kind = np.finfo(got.dtype)
+    with np.errstate(all="ignore"):
+        rounded = exact.astype(got.dtype)
+        same = (got == rounded) | (np.isnan(got) & np.isnan(rounded))
+        exponent = np.maximum(np.frexp(np.where(np.isfinite(exact), exact, 1))[1] - 1, kind.minexp)
+        limit = np.ldexp(exact.dtype.type(1), int(kind.maxexp))  # stands for an overflow
+        a, b = (np.clip(v.astype(exact.dtype), -limit, limit) for v in (got, exact))
+        error = np.ldexp(np.abs(a - b), kind.nmant - exponent)
+    return np.where(same & ~np.isfinite(got), 0, np.where(np.isnan(error), np.inf, error))
+
+
+def worst(apply: Callable[..., Array], reference: Callable[..., Array], *arrays: Array) -> tuple[float, tuple[float, ...]]:
+    """The largest error and where it is; the reference works in the next wider type."""
+    wide = np.float64 if arrays[0].dtype == np.float32 else np.longdouble
+    with np.errstate(all="ignore"):
+        error = ulps(apply(*arrays), reference(*[a.astype(wide) for a in arrays]))
+    place = int(np.argmax(error))
+    return float(error[place]), tuple(float(a[place]) for a in arrays)
+
+
+@functools.cache
+def patterns(bits: int, count: int) -> Array:
+    """Numbers all over the type: every n-th bit pattern of float32, random ones of float64."""
+    if bits == 32:
+        return np.arange(0, 2**32, 2**32 // count | 1, dtype=np.int64).astype(np.uint32).view(np.float32)
+    return RANDOM.integers(0, 2**64, count, dtype=np.uint64).view(np.float64)
+
+
+class Row(NamedTuple):
+    """One function: its reference, where float64 is worth a close look, and results to be met exactly."""
+
+    reference: Callable[..., Array]
+    dense: list[tuple[float, float]]
+    exact: list[tuple[float, float]]
+
+
+ROWS = {
+    "exp": Row(
+        np.exp,
+        [(-746, 710), (-1, 1), (-1e-3, 1e-3)],
+        [(0, 1), (-0.0, 1), (INF, INF), (-INF, 0), (1e9, INF), (-1e9, 0), (1e38, INF), (-1e38, 0)],
+    ),
+    "exp2": Row(
+        np.exp2,
+        [(-1076, 1025), (-1, 1), (-1e-3, 1e-3)],
+        [(0, 1), (1, 2), (-3, 1 / 8), (-126, 2.0**-126), (INF, INF), (-INF, 0), (1e38, INF), (-1e38, 0)],
+    ),
+    "log": Row(
+        np.log,
+        [(0.5, 2), (0.99, 1.01), (0, 1e5)],
+        [(1, 0), (0, -INF), (-0.0, -INF), (INF, INF), (-1, NAN), (-INF, NAN), (-1e-40, NAN)],
+    ),
+    "log2": Row(
+        np.log2,
+        [(0.5, 2), (0.99, 1.01), (0, 1e5)],
+        [(1, 0), (8, 3), (0.25, -2), (0, -INF), (-0.0, -INF), (INF, INF), (-1, NAN), (-INF, NAN)],
+    ),
+    "sin": Row(
+        np.sin,
+        [(-4, 4), (-1e5, 1e5), (-1e9, 1e9)],
+        [(0, 0), (-0.0, -0.0), (INF, NAN), (-INF, NAN), (1e-30, 1e-30)],
+    ),
+    "cos": Row(
+        np.cos,
+        [(-4, 4), (-1e5, 1e5), (-1e9, 1e9)],
+        [(0, 1), (-0.0, 1), (INF, NAN), (-INF, NAN), (1e-30, 1)],
+    ),
+    "rsqrt": Row(
+        lambda x: 1 / np.sqrt(x),
+        [(0, 4), (0, 1e5)],
+        [(1, 1), (4, 0.5), (0, INF), (-0.0, -INF), (INF, 0), (-1, NAN), (-INF, NAN)],
+    ),
+}
+
+
+@TARGET
+@pytest.mark.parametrize("name", ROWS)
+def test_bound_over_the_whole_type(name: str, bits: int, width: int, kind: str) -> None:
+    row = ROWS[name]
+    # Scalars are slow, and run the same instructions as the vectors of the common path.
+    count = (6_000_000 if bits == 32 else 300_000) // (10 if width == 1 else 1)
+    x = patterns(bits, count)
+    if bits == 64:
+        x = np.concatenate([x, *(RANDOM.uniform(low, high, count // 4) for low, high in row.dense)])
+    error, where = worst(compiled(bits, width, kind, name), row.reference, x)
+    assert error <= BOUNDS[name][bits == 64], where
+
+
+@TARGET
+@pytest.mark.parametrize("name", ROWS)
+def test_special_values(name: str, bits: int, width: int, kind: str) -> None:
+    x, want = np.array([*ROWS[name].exact, (NAN, NAN)]).astype(f"f{bits // 8}").T
+    got = compiled(bits, width, kind, name)(x)
+    np.testing.assert_array_equal(got, want)
+    assert np.array_equal(np.signbit(got[want == 0]), np.signbit(want[want == 0]))
+
+
+@TARGET
+@pytest.mark.parametrize("name", ["sin", "cos"])
+def test_circular_functions_of_huge_arguments(name: str, bits: int, width: int, kind: str) -> None:
+    """Against mpmath, at numbers near multiples of pi/2 too, and with near and far arguments side by side."""
+    dtype = np.dtype(f"f{bits // 8}")
+    hard = [16367173 * 2.0**72] if bits == 32 else [6381956970095103 * 2.0**797, math.ldexp(5319372648326541, 255)]
+    top = 37 if bits == 32 else 307
+    x = np.array([*hard, *(-v for v in hard), *10.0 ** RANDOM.uniform(4, top, 300), *np.arange(1, 99) * math.pi / 2, 2.0**17, 2.0**22])
+    x = x.astype(dtype)
+    x = np.concatenate([x, RANDOM.permutation(x)])
+    with mpmath.workprec(1300):
+        values = [getattr(mpmath, name)(mpmath.mpf(float(v))) for v in x]
+        # longdouble, from two halves
+        exact = np.array([np.longdouble(float(v)) + np.longdouble(float(v - mpmath.mpf(float(v)))) for v in values])
+    error = ulps(compiled(bits, width, kind, name)(x), exact)
+    assert error.max() <= BOUNDS[name][bits == 64], x[np.argmax(error)]
+
+
+@TARGET
+@pytest.mark.parametrize("name", ["sin", "cos"])
+def test_circular_functions_stay_within_one(name: str, bits: int, width: int, kind: str) -> None:
+    x = np.concatenate([np.linspace(-4, 4, 200_000), np.linspace(-1e-3, 1e-3, 50_000) + (math.pi / 2 if name == "sin" else 0)])
+    assert np.abs(compiled(bits, width, kind, name)(x)).max() <= 1
+
+
+@TARGET
+@pytest.mark.parametrize("name", ["exp", "exp2"])
+def test_nonpositive_promise(name: str, bits: int, width: int, kind: str) -> None:
+    x = -np.concatenate([RANDOM.uniform(0, 1200, 20_000), [0.0, INF, NAN, 1e38, 1e-38]]).astype(f"f{bits // 8}")
+    plain, promised = compiled(bits, width, kind, name), compiled(bits, width, kind, name, 1, True)
+    np.testing.assert_array_equal(plain(x), promised(x))
+
+
+@TARGET
+def test_fast_exponentials(bits: int, width: int, kind: str) -> None:
+    dtype = np.dtype(f"f{bits // 8}")
+    x = np.concatenate([RANDOM.uniform(-80, 80, 50_000), [0.0, 1.0]]).astype(dtype)
+    assert worst(compiled(bits, width, kind, "exp2_fast"), np.exp2, x)[0] <= 2.5
+    wide = np.longdouble if bits == 64 else np.float64
+    error = ulps(compiled(bits, width, kind, "exp_fast")(x), np.exp(x.astype(wide)))
+    assert np.all(error <= 1.25 * np.abs(x) + 3)
+    ends = np.array([0, INF, -INF, NAN])
+    for name in ("exp_fast", "exp2_fast"):
+        np.testing.assert_array_equal(compiled(bits, width, kind, name)(ends), [1, INF, 0, NAN])
+
+
+@TARGET
+def test_pow_bound(bits: int, width: int, kind: str) -> None:
+    dtype = np.dtype(f"f{bits // 8}")
+    top, count = (88, 30_000) if bits == 32 else (709, 30_000)
+    base = np.exp(np.concatenate([RANDOM.uniform(-top, top, count), RANDOM.uniform(-0.7, 0.7, count)])).astype(dtype)
+    with np.errstate(all="ignore"):  # exponents that make the result fill the type, subnormal numbers included
+        exponent = (RANDOM.uniform(-1.06 * top, 1.02 * top, 2 * count) / np.log(base.astype(np.longdouble))).astype(dtype)
+    exponent[::4] = np.rint(exponent[::4])
+    base[::4] *= RANDOM.choice(np.array([-1, 1], dtype), len(base[::4]))
+    base[:200] *= dtype.type(np.finfo(dtype).smallest_normal) ** dtype.type(0.5)
+    error, where = worst(compiled(bits, width, kind, "pow", 2), lambda a, b: np.power(a.astype(np.longdouble), b), base, exponent)
+    assert error <= BOUNDS["pow"][bits == 64], where
+
+
+@TARGET
+def test_pow_special_values(bits: int, width: int, kind: str) -> None:
+    values = [0.0, -0.0, 1, -1, 2, -2, 0.5, -0.5, 3, -3, INF, -INF, NAN, 2.5, -2.5, 1e30, -1e30, 7]
+    a, b = (v.ravel().astype(f"f{bits // 8}") for v in np.meshgrid(values, values))
+    with np.errstate(all="ignore"):
+        want = np.power(a, b)
+    got = compiled(bits, width, kind, "pow", 2)(a, b)
+    np.testing.assert_allclose(got, want, rtol=4 * np.finfo(got.dtype).eps)
+    zero = want == 0
+    np.testing.assert_array_equal(np.signbit(got[zero]), np.signbit(want[zero]))
+
+
+@TARGET
+@pytest.mark.parametrize("n", [0, 1, 2, 3, 4, 7, 10, -1, -2, -5])
+def test_powi(n: int, bits: int, width: int, kind: str) -> None:
+    x = np.concatenate([RANDOM.uniform(-5, 5, 5_000), [0.0, 1.0, -1.0]]).astype(f"f{bits // 8}")
+    error, where = worst(compiled(bits, width, kind, "powi", 1, n), lambda a: a.astype(np.longdouble) ** n, x)
+    assert error <= 1 + abs(n), where
+    with np.errstate(all="ignore"):
+        ends = np.array([0, -0.0, INF, -INF, NAN], x.dtype)
+        np.testing.assert_array_equal(compiled(bits, width, kind, "powi", 1, n)(ends), np.power(ends, n, dtype=x.dtype))
+
+
+@TARGET
+def test_pieces(bits: int, width: int, kind: str) -> None:
+    x = np.concatenate([RANDOM.normal(0, 2, 999), [0.0, -0.0, INF, -INF, NAN, 1e-40]]).astype(f"f{bits // 8}")
+    for name, reference in (("sign", np.sign), ("step", lambda v: np.heaviside(v, 1)), ("relu", lambda v: np.maximum(v, 0))):
+        np.testing.assert_array_equal(compiled(bits, width, kind, name)(x), reference(x))
+    low, high = np.full_like(x, -1), np.full_like(x, 0.5)
+    low[5], high[7] = NAN, NAN
+    np.testing.assert_array_equal(compiled(bits, width, kind, "clamp", 3)(x, low, high), np.clip(x, low, high))
+
+
+@pytest.mark.skipif(not {"avx512f", "avx512dq"} <= FEATURES, reason="counts AVX-512 instructions")
+@pytest.mark.parametrize(("name", "count"), [("exp", 10), ("exp2", 8), ("exp2_fast", 7), ("exp_fast", 8)])
+def test_instructions_of_the_exponentials(name: str, count: int) -> None:
+    """Of the loop in `compiled`, without loads, stores and copies between registers."""
+    loop = compiled(32, 16, "host", name).assembly.split("\tjl\t")[0].rsplit(":\n", 1)[1]  # type: ignore[attr-defined]
+    used = [op for op in re.findall(r"^\t(v\w+)", loop, re.M) if not op.startswith("vmov")]
+    assert len(used) == count, used

@@ -1,0 +1,26 @@
+"""Every test run has a kernel cache of its own, shared by its workers."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def kernel_cache(tmp_path_factory):
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "kernels"
+    before = os.environ.get("PAIRFOLD_CACHE_DIR")
+    os.environ["PAIRFOLD_CACHE_DIR"] = str(folder)
+    yield folder
+    if before is None:
+        del os.environ["PAIRFOLD_CACHE_DIR"]
+    else:
+        os.environ["PAIRFOLD_CACHE_DIR"] = before
+
+
+@pytest.fixture
+def random():
+    return np.random.default_rng(20)

@@ -1,0 +1,60 @@
+"""Folds computed by a kernel, and the same in dense float64 NumPy: never by another kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from pairfold.arrays import backend_of
+from pairfold.fold import make_fold
+from pairfold.formula.graph import Node
+from pairfold.formula.reference import evaluate
+from pairfold.reductions import Reduction
+
+FLOATS = ["float32", "float64"]
+
+
+def eps(dtype) -> float:
+    return float(np.finfo(dtype).eps)
+
+
+def lengths(formulas: Sequence[Node], arrays: Sequence[np.ndarray], pair: tuple[int, int] | None) -> tuple[int, int]:
+    """(M, N), read off the arrays where they are not given."""
+    if pair:
+        return pair
+    found = {"i": 1, "j": 1}
+    for formula in formulas:
+        for node in _leaves(formula):
+            found[node.attrs[0]] = len(arrays[node.attrs[1]])
+    return found["i"], found["j"]
+
+
+def _leaves(node: Node):
+    if node.op.name == "var":
+        yield node
+    for a in node.args:
+        yield from _leaves(a)
+
+
+def dense(formula: Node, arrays: Sequence[np.ndarray], pair: tuple[int, int] | None = None) -> np.ndarray:
+    """The formula for every pair, (M, N, D) in float64."""
+    return np.broadcast_to(evaluate(formula, arrays), (*lengths([formula], arrays, pair), formula.dim))
+
+
+def expected(formulas: Sequence[Node], reduction: Reduction, axis: int, arrays: Sequence[np.ndarray], pair=None) -> tuple[np.ndarray, ...]:
+    """What a reduction should give: its NumPy meaning on dense float64 values."""
+    pair = lengths(formulas, arrays, pair)
+    values = [dense(f, arrays, pair) for f in formulas]
+    with np.errstate(all="ignore"):
+        return reduction.numpy(*(v if axis == 1 else v.swapaxes(0, 1) for v in values))
+
+
+def compute(formulas: Sequence[Node], reduction: Reduction, axis: int, arrays: Sequence[np.ndarray], pair=None) -> tuple[np.ndarray, ...]:
+    """What the compiled kernel gives, the results' shapes as `expected` has them."""
+    fold, used = make_fold(tuple(formulas), reduction, axis)
+    sizes = lengths(formulas, arrays, pair)
+    operands = [arrays[k] for k in used] or [arrays[0]]
+    results = backend_of(arrays[0]).results(fold, operands, sizes[1 - axis], sizes[axis])
+    shape = reduction.shape(fold.dims)
+    return tuple(r.reshape(sizes[1 - axis], *shape) for r in results[: reduction.public])
