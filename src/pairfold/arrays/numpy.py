@@ -11,8 +11,8 @@ from ..fold import Fold
 from ..runtime.cpu import Operand, address_of
 from .base import Backend
 
-DTYPES = {32: np.dtype(np.float32), 64: np.dtype(np.float64)}
-NAMES = {dtype: dtype.name for dtype in DTYPES.values()}  # NumPy works a name out anew each time it is asked
+DTYPES: dict[int, np.dtype] = {32: np.dtype(np.float32), 64: np.dtype(np.float64)}
+NAMES = {np.dtype(name): name for name in ("float32", "float64")}  # NumPy works a name out anew each time it is asked
 
 
 class NumPyBackend(Backend):
