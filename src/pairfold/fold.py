@@ -13,7 +13,7 @@ from .formula.graph import Node, apply, rewrite, slot, substitute, to_string, va
 from .formula.operators import spread
 from .formula.reference import evaluate
 from .formula.simplify import expand, simplify
-from .reductions import Reduction, Sum
+from .reductions import Reduction, Selection, Sum
 from .runtime import cpu
 from .runtime.cpu import Operand
 
@@ -94,6 +94,18 @@ class Fold:
         empty = {slot("state", 0, f.dim, k, kind=f.kind): spread(f.identity, f.dim) for k, f in enumerate(fields)}
         values = [evaluate(r, []).reshape(r.dim) for r in simplify(expand(substitute(self.results, empty)))]
         return [np.full(r.dim, -1) if r.kind == "index" else v for r, v in zip(self.results, values, strict=True)]
+
+    @cached_property
+    def selection(self) -> tuple[Fold, Fold]:
+        """Where the reduction selects pairs: the fold to their indices, and the formula at given pairs, a row for each pair."""
+        assert isinstance(self.reduction, Selection)
+        kept = AXIS_OF[1 - self.axis]
+
+        def pairwise(node: Node) -> Node | None:
+            return var(kept, *node.attrs[1:]) if node.op.name == "var" and node.axes else None
+
+        at_pairs = Fold(tuple(rewrite(self.formulas, pairwise)), Sum(), self.axis)
+        return Fold(self.formulas, self.reduction.indices(), self.axis), at_pairs
 
     def backward(self, wanted: tuple[int, ...]) -> list[Pullback]:
         """The folds that compute the derivative with respect to the wanted variables, one for each axis: see `Pullback`."""

@@ -137,11 +137,15 @@ class Prod(Reduction):
 
 
 @dataclass(frozen=True)
-class _Selection(Reduction):
+class Selection(Reduction):
     """The smallest values, or the largest as the smallest of -F. nan counts as the smallest of all, as in NumPy."""
 
     selects = True
     largest: ClassVar[bool] = False
+
+    def indices(self) -> Reduction:
+        """The reduction to the columns of what is selected."""
+        return Argmax() if self.largest else Argmin()
 
     @staticmethod
     def _comes_first(a: Node, b: Node, largest: bool) -> Node:
@@ -151,7 +155,7 @@ class _Selection(Reduction):
 
 
 @dataclass(frozen=True)
-class Min(_Selection):
+class Min(Selection):
     """The smallest F."""
 
     name = "min"
@@ -168,7 +172,7 @@ class Min(_Selection):
 
 
 @dataclass(frozen=True)
-class MinArgmin(_Selection):
+class MinArgmin(Selection):
     """The smallest F and its column."""
 
     name = "min_argmin"
@@ -234,7 +238,7 @@ class Argmax(Argmin):
 
 
 @dataclass(frozen=True)
-class KminArgKmin(_Selection):
+class KminArgKmin(Selection):
     """The K smallest F in increasing order, and their columns. As in NumPy's sort, nan comes last."""
 
     K: int = 1
@@ -263,6 +267,9 @@ class KminArgKmin(_Selection):
     def entries(self) -> int:
         return self.K
 
+    def indices(self) -> Reduction:
+        return ArgKmin(self.K)
+
     def _insert(self, state: State, lifted: State) -> State:
         """The sorted list with one more entry: each place keeps its own, takes the new one, or takes its neighbour's."""
         (values, indices), (value, index) = state, lifted
@@ -270,7 +277,7 @@ class KminArgKmin(_Selection):
         v = self._repeat(value)
         # Not (v ≥ place): smaller, or the place is nan or unset. A nan itself goes to unset places alone.
         precedes = apply("logical_and", apply("logical_not", apply("ge", v, values)),
-                         apply("logical_or", apply("logical_not", apply("isnan", value)), apply("unset", indices)))  # fmt: skip
+                         apply("logical_or", apply("logical_not", apply("isnan", value if dim == 1 else v)), apply("unset", indices)))  # fmt: skip
         if kept == 0:
             return where(precedes, v, values), where(precedes, self._repeat(index), indices)
 

@@ -15,6 +15,7 @@ from pairfold.formula.graph import Node, apply, const, fingerprint, rewrite, sub
 from pairfold.formula.operators import OPERATORS, power
 from pairfold.formula.reference import evaluate
 from pairfold.formula.simplify import RULES, expand, simplify
+from tests.helpers import ARITY
 
 X, Y, P = var("i", 0, 3), var("j", 1, 3), var("p", 2, 3)
 
@@ -32,7 +33,7 @@ def test_nodes_built_alike_are_one():
     assert var("i", 0, 3, 1) is not X
 
 
-@pytest.mark.parametrize(("a", "b", "same"), [(0.0, -0.0, False), (np.nan, float("nan"), True), (1, 1.0, True), (0.1, 0.1 + 1e-17, True)])
+@pytest.mark.parametrize(("a", "b", "same"), [(0.0, -0.0, False), (np.nan, float("nan"), True), (1, 1.0, True), (0.1, 0.1 + 2e-17, False)])
 def test_constants_are_told_apart_to_the_bit(a, b, same):
     assert (const(a) is const(b)) is same
 
@@ -76,7 +77,7 @@ def test_walks_do_not_recurse():
     node = X
     for k in range(5000):
         node = apply("sin", node + k)
-    assert len(topological([node])) == 15001 - (1 if const(0) is const(-0) else 0) + 1 - 1
+    assert len(topological([node])) == 15001  # x, and for each turn a number, a sum and a sine
     assert to_string(node).startswith("sin(")
     (again,) = rewrite([node], lambda n: None)
     assert again is node
@@ -138,8 +139,8 @@ def _binary(name, swap=False):
     return method
 
 
-for _method, _name in {"add": "add", "sub": "sub", "mul": "mul", "truediv": "div", "lt": "lt", "le": "le", "gt": "gt", "ge": "ge", "eq": "eq",
-                       "ne": "ne", "or": "dot", "and": "logical_and"}.items():  # fmt: skip
+for _method, _name in {"add": "add", "sub": "sub", "mul": "mul", "truediv": "div", "lt": "lt", "le": "le", "gt": "gt", "ge": "ge",
+                       "eq": "eq", "ne": "ne", "or": "dot", "and": "logical_and"}.items():  # fmt: skip
     setattr(Read, f"__{_method}__", _binary(_name))
     setattr(Read, f"__r{_method}__", _binary(_name, swap=True))
 
@@ -179,16 +180,12 @@ def test_printing(formula, text):
 
 @pytest.mark.parametrize("name", [n for n, op in OPERATORS.items() if op.structure != "leaf" and n not in ("logical_or", "unset")])
 def test_what_is_printed_reads_back(name):
-    binary, ternary = (X - Y, -P), (X - Y, apply("square", Y), -P)
+    choices = [X - Y, -P, apply("square", Y), X + 2, apply("dot", X, Y), Y]
     attrs = {"powi": (3,), "extract": (1, 2), "spread": (3,)}.get(name, ())
-    op = OPERATORS[name]
-    for operands in ((X,), binary[:1], binary[1:], binary, ternary, (apply("square", X), X + 2), (X | Y if hasattr(X, "__or__") else X, P)):
-        try:
-            text = op.show(tuple(map(str, operands)), attrs)
-            op.numpy(*(np.ones((1, 1, 3)) for _ in operands), *attrs)
-        except (TypeError, IndexError):
-            continue  # another number of operands
-        del text
+    for start in range(len(choices)):
+        operands = [choices[(start + k) % len(choices)] for k in range(ARITY.get(name, 1))]
+        if name == "extract" and operands[0].dim == 1:
+            continue
         formula = apply(name, *operands, attrs=attrs)
         assert read(to_string(formula)) is formula
 
@@ -243,7 +240,7 @@ def test_rule(number):
         (const(1) / 0, const(np.inf)),
         (apply("sum", var("i", 0, 1)), var("i", 0, 1)),
         (apply("spread", X, attrs=(3,)), X),
-        (-(-(-(-X))), X),
+        (apply("neg", apply("neg", X)), X),
         (X * 1 * 1, X),
         (X * X, apply("square", X)),
         (X + 0, X + 0),  # -0.0 + 0 is 0.0

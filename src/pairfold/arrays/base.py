@@ -42,16 +42,8 @@ class Backend(ABC):
         """The fold's results, (kept, dim) each, for its operands, of the type of `like`; differentiable where the framework is."""
 
     @abstractmethod
-    def take(self, array: Any, rows: Any) -> Any:
-        """The rows of a (rows, dim) array by an index array, differentiable where the framework differentiates."""
-
-    @abstractmethod
     def transpose(self, array: Any) -> Any:
         """A 2-D array with its axes exchanged."""
-
-    def differentiable(self, arrays: Sequence[Any]) -> bool:
-        """Whether a derivative with respect to some of the arrays may be asked for."""
-        return False
 
     def bits(self, array: Any) -> int:
         """32 or 64."""

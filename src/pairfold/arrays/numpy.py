@@ -46,8 +46,5 @@ class NumPyBackend(Backend):
             fold.run([self.operand(a) for a in arrays], [address_of(o) for o in outputs], kept, reduced, bits)
         return tuple(outputs)
 
-    def take(self, array: Any, rows: Any) -> Any:
-        return array[rows]
-
     def transpose(self, array: Any) -> Any:
         return array.T

@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from ..fold import Fold
+from ..fold import AXIS_OF, Fold
+from ..reductions import Selection
 from ..runtime.cpu import Operand
 from .base import Backend
 
@@ -41,8 +42,23 @@ class TorchBackend(Backend):
 
     def results(self, fold: Fold, arrays: Sequence[Any], kept: int, reduced: int, like: Any) -> tuple[Any, ...]:
         if self.differentiable(arrays):
+            if isinstance(fold.reduction, Selection) and reduced:
+                return self._selected(fold, arrays, kept, reduced, like)
             return tuple(_Fold.apply(self, fold, kept, reduced, like, *arrays))
         return self.compute(fold, arrays, kept, reduced, like)
+
+    def _selected(self, fold: Fold, arrays: Sequence[Any], kept: int, reduced: int, like: Any) -> tuple[Any, ...]:
+        """Minima and their kin, differentiable: find the pairs, then compute the formula at those pairs alone."""
+        to_indices, at_pairs = fold.selection
+        (index,) = self.compute(to_indices, arrays, kept, reduced, like)
+        a_row = index.shape[1]
+        pairs = {AXIS_OF[1 - fold.axis]: torch.arange(kept).repeat_interleave(a_row), AXIS_OF[fold.axis]: index.reshape(-1)}
+        operands = [a[pairs[v.attrs[0]]] if v.axes else a for a, v in zip(arrays, fold.variables, strict=True)]
+        (values,) = self.results(at_pairs, operands, kept * a_row, 1, like)
+        # Each component was selected for itself.
+        component = torch.arange(a_row).remainder(fold.dims[0]).repeat(kept)
+        values = values.gather(1, component[:, None]).reshape(kept, a_row)
+        return tuple(index if r.kind == "index" else values for r in fold.results)
 
     def compute(self, fold: Fold, arrays: Sequence[Any], kept: int, reduced: int, like: Any) -> tuple[Any, ...]:
         """The results themselves."""
@@ -52,11 +68,9 @@ class TorchBackend(Backend):
             for output, value in zip(outputs, fold.of_nothing(), strict=True):
                 output[:] = torch.from_numpy(value)
         elif kept:
-            fold.run([self.operand(a.resolve_neg()) for a in arrays], [o.data_ptr() for o in outputs], kept, reduced, bits)
+            arrays = [a.resolve_neg() for a in arrays]  # kept until the kernel is done
+            fold.run([self.operand(a) for a in arrays], [o.data_ptr() for o in outputs], kept, reduced, bits)
         return tuple(outputs)
-
-    def take(self, array: Any, rows: Any) -> Any:
-        return array[rows]
 
     def transpose(self, array: Any) -> Any:
         return array.T
