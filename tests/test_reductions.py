@@ -180,7 +180,7 @@ def test_nearest_of_vectors(K, dim, random):  # noqa: N803
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(
     "formula",
-    [var("i", 0, 2) * 1, var("j", 1, 2) * 1, var("p", 2, 2) * 1, const(0.25), var("p", 2, 2) + var("i", 0, 2), apply("exp", var("j", 1, 2))],
+    [var("i", 0, 2), var("j", 1, 2), var("p", 2, 2), const(0.25), var("p", 2, 2) + var("i", 0, 2), apply("exp", var("j", 1, 2))],
     ids=str,
 )
 def test_formulas_of_one_axis(name, formula, axis, random):
