@@ -13,11 +13,17 @@ from .formula.graph import Node, apply, rewrite, slot, substitute, to_string, va
 from .formula.operators import spread
 from .formula.reference import evaluate
 from .formula.simplify import expand, simplify
+from .plan.contract import LARGEST_EXPONENT, Contraction, contraction
 from .reductions import Reduction, Selection, Sum
 from .runtime import cpu
-from .runtime.cpu import Operand
+from .runtime.cpu import Operand, address_of, operand_of
 
 AXIS_OF = {0: "i", 1: "j"}
+
+# Below this, measuring the data takes longer than it saves.
+PAIRS_WORTH_CONTRACTING = 1 << 24
+ROWS_WORTH_CONTRACTING = 256
+COLUMNS_FOR_CENTRE = 1024
 
 
 @lru_cache(maxsize=4096)
@@ -79,14 +85,22 @@ class Fold:
         state = tuple(slot("state", 0, f.dim, k, kind=f.kind) for k, f in enumerate(fields))
         return self.reduction.finish(state)
 
-    def kernel(self, bits: int) -> cpu.Kernel:
-        """The compiled kernel; it reduces columns, so a fold along i runs on the transposed formulas."""
-        formulas = self.formulas if self.axis == 1 else flip(self.formulas)
-        return cpu.kernel(formulas, self.reduction, bits)
+    @cached_property
+    def oriented(self) -> tuple[Node, ...]:
+        """The formulas as kernels take them: rows kept, columns reduced; a fold along i is one of the transposed matrix."""
+        return self.formulas if self.axis == 1 else flip(self.formulas)
 
     def run(self, operands: Sequence[Operand], outputs: Sequence[int], kept: int, reduced: int, bits: int) -> None:
         """Compute, for `kept` rows over `reduced` columns, each at least 1, into C-contiguous outputs (kept, dim)."""
-        self.kernel(bits)(operands, outputs, kept, reduced)
+        if kept * reduced >= PAIRS_WORTH_CONTRACTING and min(kept, reduced) >= ROWS_WORTH_CONTRACTING:
+            contracted = contraction(self.oriented, self.reduction, bits)
+            if contracted is not None:
+                centre = _centre(contracted, operands, reduced, bits)
+                operands_and_centre = [*operands, operand_of(centre)]
+                if _loses_nothing(contracted, operands_and_centre, kept, reduced, bits):
+                    cpu.kernel(contracted.formulas, self.reduction, bits)(operands_and_centre, outputs, kept, reduced)
+                    return
+        cpu.kernel(self.oriented, self.reduction, bits)(operands, outputs, kept, reduced)
 
     def of_nothing(self) -> list[np.ndarray]:
         """What each result is where nothing was reduced, (dim,): the reduction's identity, and -1 for an index."""
@@ -110,6 +124,30 @@ class Fold:
     def backward(self, wanted: tuple[int, ...]) -> list[Pullback]:
         """The folds that compute the derivative with respect to the wanted variables, one for each axis: see `Pullback`."""
         return _backward(self, wanted)
+
+
+def _rowwise(formula: Node, axis: int, operands: Sequence[Operand], rows: int, bits: int) -> np.ndarray:
+    """A formula of the rows (or of the columns, with axis 0) alone, (rows, dim)."""
+    fold, used = make_fold((formula,), Sum(), axis)
+    values = np.empty((rows, formula.dim), dtype=f"f{bits // 8}")
+    fold.run([operands[k] for k in used], [address_of(values)], rows, 1, bits)
+    return values
+
+
+def _centre(contracted: Contraction, operands: Sequence[Operand], columns: int, bits: int) -> np.ndarray:
+    """A point among the columns, (dim,): the mean of some. Any point is right; a central one leaves the norms small."""
+    return _rowwise(contracted.columns, 0, operands, min(columns, COLUMNS_FOR_CENTRE), bits).mean(0)
+
+
+def _loses_nothing(contracted: Contraction, operands: Sequence[Operand], rows: int, columns: int, bits: int) -> bool:
+    """Whether the norms of these data keep the rounding of the inner products below what it may be."""
+    if contracted.scale is None:
+        return True
+    scale = _rowwise(contracted.scale, 1, operands, 1, bits)[0, 0]
+    largest = (
+        _rowwise(contracted.row_norm, 1, operands, rows, bits).max() + _rowwise(contracted.column_norm, 0, operands, columns, bits).max()
+    )
+    return bool(scale * largest <= LARGEST_EXPONENT)  # false where something is nan
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from .formula.graph import Node, Operand, apply
+from .formula.graph import Node, apply
 from .formula.operators import extract, spread_to, where
 
 State = tuple[Node, ...]
@@ -43,6 +43,7 @@ class Reduction:
     formulas: ClassVar[int] = 1  # how many formulas it takes
     selects: ClassVar[bool] = False  # the result is one of the reduced values: its derivative goes through the selected pairs
     blocked: ClassVar[int] = 1  # columns that are best combined at once
+    guarded: ClassVar[bool] = False  # most pairs change nothing, and `guard` says which
 
     def fields(self, dims: Sequence[int]) -> tuple[Field, ...]:
         """The partial's components, from the formulas' dimensions."""
@@ -61,8 +62,12 @@ class Reduction:
         """A partial is a sequence of this many lifted pairs: merging it means to combine them one by one."""
         return 1
 
-    def guard(self, state: State, lifted: State) -> Node | None:
-        """A formula that is 0 where combining `lifted` would change nothing; None where it always would."""
+    def guard(self, state: State, values: Sequence[Node]) -> Node:
+        """A formula that is 0 where a pair with these values would change nothing."""
+        raise NotImplementedError
+
+    def shortcut(self, state: State, lifted: State) -> tuple[Node, State] | None:
+        """A formula, and a cheaper way to combine where that is 0; for reductions with a guard."""
         return None
 
     def finish(self, state: State) -> tuple[Node, ...]:
@@ -239,10 +244,14 @@ class Argmax(Argmin):
 
 @dataclass(frozen=True)
 class KminArgKmin(Selection):
-    """The K smallest F in increasing order, and their columns. As in NumPy's sort, nan comes last."""
+    """The K smallest F in increasing order, and their columns. As in NumPy's sort, nan comes last.
+
+    A second formula, where there is one, is a lower bound of F that costs less: F is computed only where the bound is promising.
+    """
 
     K: int = 1
     name = "Kmin_argKmin"
+    guarded = True
     results: ClassVar[tuple[str, ...]] = ("real", "index")
     public = 2
 
@@ -253,8 +262,8 @@ class KminArgKmin(Selection):
     def lift(self, values: Sequence[Node], index: Node) -> State:
         return values[0], spread_to(index, values[0].dim)
 
-    def guard(self, state: State, lifted: State) -> Node | None:
-        value = lifted[0]
+    def guard(self, state: State, values: Sequence[Node]) -> Node:
+        value = values[-1]
         last = extract(state[0], (self.K - 1) * value.dim, value.dim)
         closer = apply("logical_not", apply("ge", value, last))
         return closer if value.dim == 1 else apply("max", closer)
@@ -272,25 +281,36 @@ class KminArgKmin(Selection):
 
     def _insert(self, state: State, lifted: State) -> State:
         """The sorted list with one more entry: each place keeps its own, takes the new one, or takes its neighbour's."""
-        (values, indices), (value, index) = state, lifted
-        dim, kept = value.dim, values.dim - value.dim
-        v = self._repeat(value)
+        (values, indices), (value, _) = state, lifted
+        number = apply("logical_not", apply("isnan", value if value.dim == 1 else self._repeat(value)))
         # Not (v ≥ place): smaller, or the place is nan or unset. A nan itself goes to unset places alone.
-        precedes = apply("logical_and", apply("logical_not", apply("ge", v, values)),
-                         apply("logical_or", apply("logical_not", apply("isnan", value if dim == 1 else v)), apply("unset", indices)))  # fmt: skip
-        if kept == 0:
-            return where(precedes, v, values), where(precedes, self._repeat(index), indices)
+        smaller = apply("logical_not", apply("ge", self._repeat(value), values))
+        precedes = apply("logical_and", smaller, apply("logical_or", number, apply("unset", indices)))
+        return self._placed(values, value, precedes), self._placed(indices, lifted[1], precedes)
 
-        def shifted(head: Operand, field: Node) -> Node:
-            return apply("concat", spread_to(head, dim) if isinstance(head, Node) else apply("spread", head, attrs=(dim,)),
-                         extract(field, 0, kept))  # fmt: skip
+    def shortcut(self, state: State, lifted: State) -> tuple[Node, State]:
+        """For a number that is not nan."""
+        (values, indices), (value, index) = state, lifted
+        v = self._repeat(value)
+        precedes = apply("logical_not", apply("ge", v, values))
+        # max(min(place, v), neighbour), where a nan is a place that is unset: `fmin` and `fmax` then give their second operand.
+        placed = apply("fmin", values, v)
+        if self.K > 1:
+            placed = apply("fmax", placed, self._shifted(apply("spread", -INFINITY, attrs=(value.dim,)), values))
+        suspect = apply("isnan", value)
+        return suspect if value.dim == 1 else apply("max", suspect), (placed, self._placed(indices, index, precedes))
 
-        precedes_previous = shifted(0, precedes)
+    def _placed(self, field: Node, new: Node, precedes: Node) -> Node:
+        """A field with the new entry put where it precedes a place and does not precede the one before."""
+        if self.K == 1:
+            return where(precedes, self._repeat(new), field)
+        dim = new.dim
+        before = self._shifted(apply("spread", 0, attrs=(dim,)), precedes)
+        return where(precedes, where(before, self._shifted(extract(field, 0, dim), field), self._repeat(new)), field)
 
-        def place(new: Node, field: Node) -> Node:
-            return where(precedes, where(precedes_previous, shifted(extract(field, 0, dim), field), self._repeat(new)), field)
-
-        return place(value, values), place(index, indices)
+    def _shifted(self, head: Node, field: Node) -> Node:
+        """A field moved one place on, with `head` in front."""
+        return apply("concat", head, extract(field, 0, field.dim - head.dim))
 
     def _repeat(self, value: Node) -> Node:
         """A pair's components, once for each of the K places."""
@@ -363,7 +383,8 @@ class LogSumExp(Reduction):
     def combine(self, states: Sequence[State]) -> State:
         top = reduce(lambda a, b: apply("fmax", a, b), [s[0] for s in states])
         shift = _finite_or_zero(top)
-        scales = [apply("exp", s[0] - shift) for s in states]
+        # Relative to the largest term, what is below the smallest normal number adds nothing.
+        scales = [apply("exp_or_zero", s[0] - shift) for s in states]
         sums = [_sum([field * e for field, e in zip(fields, scales, strict=True)]) for fields in zip(*(s[1:] for s in states), strict=True)]
         return (top, *sums)
 

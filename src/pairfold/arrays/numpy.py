@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..fold import Fold
-from ..runtime.cpu import Operand, address_of
+from ..runtime.cpu import Operand, address_of, operand_of
 from .base import Backend
 
 DTYPES: dict[int, np.dtype] = {32: np.dtype(np.float32), 64: np.dtype(np.float64)}
@@ -33,8 +33,7 @@ class NumPyBackend(Backend):
         return np.full(1, value, dtype=like.dtype)
 
     def operand(self, array: Any) -> Operand:
-        strides = array.strides
-        return Operand(address_of(array), strides[0] if len(strides) == 2 else 0, strides[-1])
+        return operand_of(array)
 
     def results(self, fold: Fold, arrays: Sequence[Any], kept: int, reduced: int, like: Any) -> tuple[Any, ...]:
         bits = self.bits(like)

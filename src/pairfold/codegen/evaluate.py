@@ -42,6 +42,7 @@ def at(component: int) -> Index:
 
 
 FIRST = at(0)
+INDEPENDENT = 8  # accumulators that keep the arithmetic units busy
 Leaf = Callable[[Node, Index, Sequence[int]], Sequence[Value]]
 
 
@@ -126,11 +127,17 @@ class Evaluator:
         operands = [n.args[0] for n in nodes]
         count = len(self.rows)
 
+        # A lone accumulator would wait for itself: few of them are split into several, by component.
+        ways = min(self.STEP, max(1, INDEPENDENT // (count * len(nodes)))) if operands[0].dim > self.unroll else 1
+
         def join(index: Index, totals: Sequence[Value]) -> list[Value]:
-            joined: list[Value] = []
+            joined = list(totals)
+            start = index.offset % ways * count * len(nodes)
             for k, (n, operand) in enumerate(zip(nodes, operands, strict=True)):
                 values = self.full(operand, index)
-                joined += [n.op.emit(self.m, totals[k * count + r], values[r]) for r in range(count)]  # type: ignore[misc]
+                for r in range(count):
+                    place = start + k * count + r
+                    joined[place] = n.op.emit(self.m, totals[place], values[r])  # type: ignore[misc]
             return joined
 
         if operands[0].dim <= self.unroll:
@@ -138,8 +145,13 @@ class Evaluator:
             for d in range(1, operands[0].dim):
                 totals = join(at(d), totals)
         else:
-            identities = [self.m.const(n.op.identity) for n in nodes for _ in range(count)]
+            identities = [self.m.const(n.op.identity) for _ in range(ways) for n in nodes for _ in range(count)]
             totals = self.for_components(operands, identities, join)
+            each = count * len(nodes)
+            for way in range(1, ways):
+                for place in range(each):
+                    emit = nodes[place // count].op.emit
+                    totals[place] = emit(self.m, totals[place], totals[way * each + place])  # type: ignore[misc]
         return [totals[k * count : (k + 1) * count] for k in range(len(nodes))]
 
     def for_components(

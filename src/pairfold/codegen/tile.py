@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from llvmlite import ir
 
 from ..formula.graph import Node
-from ..reductions import State
+from ..formula.simplify import simplify
 from .builder import I64, POINTER, Value, loop
 from .evaluate import Evaluator, Index, at
 from .frame import Frame
@@ -97,7 +97,7 @@ class Tile:
         dims = [f.dim for f in self.plan.fields]
         self.total = Partial.on_stack(self.frame, self.types, dims, s.rows)
         self.total.reset(self.frame, self.layout)
-        self.tiled = self.plan.reduction.entries == 1
+        self.tiled = not self.plan.reduction.guarded
         self.partial = self.total
         if self.tiled and not s.state_in_registers:
             self.partial = Partial.on_stack(self.frame, self.types, dims, s.rows)
@@ -176,10 +176,10 @@ class Tile:
         plan = self.plan
         self.j = j
         self.column = self.frame.element(self.frame.address(COL), self.b.mul(j, I64(plan.hoisted.col.length)), self.layout.real_bytes)
-        lifted = [plan.lifted(c) for c in range(columns)]
-        if plan.reduction.guard(plan.field_slots, lifted[0]) is not None:
-            self._guarded_step(lifted)
+        if plan.reduction.guarded:
+            self._guarded_step(columns)
             return ()
+        lifted = [plan.lifted(c) for c in range(columns)]
         targets = plan.combine(plan.field_slots, *lifted)
         evaluator = self._evaluator()
         if not self.schedule.state_in_registers:
@@ -193,18 +193,17 @@ class Tile:
                 fresh += evaluator.full(target, at(d))
         return fresh
 
-    def _guarded_step(self, lifted: Sequence[State]) -> None:
+    def _guarded_step(self, columns: int) -> None:
         """Combine the columns one by one, each row vector only where the guard says that it matters."""
         plan = self.plan
         evaluator = self._evaluator()
-        values = [v for state in lifted for v in state]
-        evaluator.prepare(values)
-        for value in values:
+        watched = [plan.values(c)[-1] for c in range(columns)]  # what guards look at
+        evaluator.prepare(watched)
+        for value in watched:
             for d in range(value.dim):
                 evaluator.values(value, at(d))
-        for state in lifted:
-            guard = plan.reduction.guard(plan.field_slots, state)
-            assert guard is not None
+        for c in range(columns):
+            guard, state = plan.reduction.guard(plan.field_slots, plan.values(c)), plan.lifted(c)
             for r in self.rows:
                 # An evaluator of its own: what it reads of the partial holds until that is next written.
                 watcher = evaluator.row(r)
@@ -233,8 +232,21 @@ class Tile:
             partial.store(field, index.value(builder), 0, values[0])
 
         m = Maths(builder, self.m.bits, self.m.width, self.m.features)
-        targets = plan.combine(plan.field_slots, plan.entry("entry"))
-        Evaluator(m, [0], leaf, self.schedule.unroll).update(targets, store)
+        old, new = plan.field_slots, plan.entry("entry")
+
+        def evaluator() -> Evaluator:
+            return Evaluator(m, [0], leaf, self.schedule.unroll)
+
+        shortcut = plan.reduction.shortcut(old, new)
+        if shortcut is None:
+            evaluator().update(plan.combine(old, new), store)
+        else:
+            suspect, targets = shortcut
+            with builder.if_else(m.any(m.truth(evaluator().full(suspect)[0]))) as (then, otherwise):
+                with then:
+                    evaluator().update(plan.combine(old, new), store)
+                with otherwise:
+                    evaluator().update(simplify(targets), store)
         builder.ret_void()
         return function
 

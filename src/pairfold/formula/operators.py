@@ -50,6 +50,8 @@ class Operator:
         ``"real"`` or ``"index"``; empty where it is the last operand's.
     cost : int
         Vector instructions a component takes, roughly: for estimates of time.
+    sign : callable
+        From the operands' signs the result's: 1 where it is known to be ≥ 0, -1 where ≤ 0, 0 where neither.
     doc : str
         One line for the tables in the documentation.
     keops : str
@@ -68,6 +70,7 @@ class Operator:
     identity: float = 0.0
     kind: str = ""
     cost: int = 1
+    sign: Callable[..., int] = lambda *signs: 0
     doc: str = ""
     keops: str = ""
 
@@ -244,6 +247,7 @@ def _function(
     keops: str = "",
     method: str = "",
     cost: int = 1,
+    sign: Callable[..., int] = lambda *signs: 0,
 ) -> Operator:
     """An elementwise function of one operand; `partial(y, a)` is its derivative at a, where its value is y."""
 
@@ -261,6 +265,7 @@ def _function(
         doc=doc,
         keops=keops or name.capitalize(),
         cost=cost,
+        sign=sign,
     )
 
 
@@ -279,29 +284,32 @@ SLOT = Operator("slot", "leaf", lambda dims, attrs: attrs[2], lambda args, attrs
 
 _TABLE = [
     # ---- arithmetic
-    Operator("add", "elementwise", broadcast, _infix("+"), np.add, lambda m, a, b: m.add(a, b), lambda n: (1, 1), doc="a + b", keops="Add"),
+    Operator("add", "elementwise", broadcast, _infix("+"), np.add, lambda m, a, b: m.add(a, b), lambda n: (1, 1),
+             doc="a + b", keops="Add", sign=lambda a, b: a if a == b else 0),
     Operator("sub", "elementwise", broadcast, _infix("-"), np.subtract, lambda m, a, b: m.sub(a, b), lambda n: (1, -1), doc="a - b",
-             keops="Subtract"),
+             keops="Subtract", sign=lambda a, b: a if a == -b else 0),
     Operator("mul", "elementwise", broadcast, _infix("*"), np.multiply, lambda m, a, b: m.mul(a, b), lambda n: (n.args[1], n.args[0]),
-             doc="a b", keops="Mult"),
+             doc="a b", keops="Mult", sign=lambda a, b: a * b),
     Operator("div", "elementwise", broadcast, _infix("/"), np.divide, lambda m, a, b: m.div(a, b),
-             lambda n: (1 / n.args[1], -n / n.args[1]), cost=8, doc="a / b", keops="Divide"),
-    Operator("neg", "elementwise", broadcast, _prefix("-"), np.negative, lambda m, a: m.neg(a), lambda n: (-1,), doc="-a", keops="Minus"),
+             lambda n: (1 / n.args[1], -n / n.args[1]), cost=8, doc="a / b", keops="Divide", sign=lambda a, b: a * b),
+    Operator("neg", "elementwise", broadcast, _prefix("-"), np.negative, lambda m, a: m.neg(a), lambda n: (-1,),
+             doc="-a", keops="Minus", sign=lambda a: -a),
     Operator("square", "elementwise", broadcast, lambda args, attrs: f"{args[0]}**2", np.square, lambda m, a: m.mul(a, a),
-             lambda n: (2 * n.args[0],), doc="a²", keops="Square"),
+             lambda n: (2 * n.args[0],), doc="a²", keops="Square", sign=lambda a: 1),
     Operator("powi", "elementwise", broadcast, lambda args, attrs: f"{args[0]}**{attrs[0]}", lambda a, n: a ** float(n),
              lambda m, a, n: m.powi(a, n), _power_partial, cost=4, doc="a to a fixed integer power", keops="Pow"),
     Operator("pow", "elementwise", broadcast, lambda args, attrs: f"({args[0]} ** {args[1]})", np.power, lambda m, a, b: m.pow(a, b),
              _pow_partials, cost=60, doc="a to the power b", keops="Powf"),
     # ---- functions
-    _function("sqrt", np.sqrt, lambda y, a: 0.5 * _inverse_root_or_zero(a), "square root; its derivative at 0 is taken as 0", cost=6),
-    _function("rsqrt", lambda a: 1 / np.sqrt(a), lambda y, a: -0.5 * (y / a), "1 / sqrt(a)", cost=6),
-    _function("exp", np.exp, lambda y, a: y, "e to the power a", cost=11),
+    _function("sqrt", np.sqrt, lambda y, a: 0.5 * _inverse_root_or_zero(a), "square root; its derivative at 0 is taken as 0",
+              cost=6, sign=lambda a: 1),
+    _function("rsqrt", lambda a: 1 / np.sqrt(a), lambda y, a: -0.5 * (y / a), "1 / sqrt(a)", cost=6, sign=lambda a: 1),
+    _function("exp", np.exp, lambda y, a: y, "e to the power a", cost=11, sign=lambda a: 1),
     _function("log", np.log, lambda y, a: 1 / a, "natural logarithm", cost=14),
-    _function("abs", np.abs, lambda y, a: apply("sign", a), "absolute value; its derivative at 0 is taken as 0"),
+    _function("abs", np.abs, lambda y, a: apply("sign", a), "absolute value; its derivative at 0 is taken as 0", sign=lambda a: 1),
     _function("sign", np.sign, lambda y, a: None, "-1, 0 or 1"),
-    _function("step", lambda a: np.heaviside(a, 1.0), lambda y, a: None, "1 where a ≥ 0, else 0"),
-    _function("relu", _rectify, lambda y, a: _positive(a), "the larger of a and 0", "ReLU"),
+    _function("step", lambda a: np.heaviside(a, 1.0), lambda y, a: None, "1 where a ≥ 0, else 0", sign=lambda a: 1),
+    _function("relu", _rectify, lambda y, a: _positive(a), "the larger of a and 0", "ReLU", sign=lambda a: 1),
     _function("sin", np.sin, lambda y, a: apply("cos", a), "sine", cost=20),
     _function("cos", np.cos, lambda y, a: -apply("sin", a), "cosine", cost=20),
     _function("isnan", lambda a: np.isnan(a) * 1.0, lambda y, a: None, "1 where a is nan, else 0", "IsNan", method="one_if_nan"),
@@ -318,37 +326,43 @@ _TABLE = [
              lambda m, c, a, b: m.select(m.truth(c), a, b), lambda n: (None, where(n.args[0], 1, 0), where(n.args[0], 0, 1)),
              doc="a where the condition is not 0, else b", keops="IfElse"),
     Operator("minimum", "elementwise", broadcast, _call("minimum"), np.minimum, lambda m, a, b: m.minimum(a, b), _of_two("lt"),
-             doc="the smaller of two"),
+             doc="the smaller of two", sign=lambda a, b: a if a == b else 0),
     Operator("maximum", "elementwise", broadcast, _call("maximum"), np.maximum, lambda m, a, b: m.maximum(a, b), _of_two("gt"),
-             doc="the larger of two"),
+             doc="the larger of two", sign=lambda a, b: max(a, b)),
     Operator("logical_and", "elementwise", broadcast, _infix("and"), lambda a, b: np.logical_and(a, b) * 1.0,
              lambda m, a, b: m.one_if(m.land(m.truth(a), m.truth(b))), lambda n: (None, None), doc="1 where both are not 0, else 0"),
     Operator("logical_or", "elementwise", broadcast, _infix("or"), lambda a, b: np.logical_or(a, b) * 1.0,
              lambda m, a, b: m.one_if(m.lor(m.truth(a), m.truth(b))), lambda n: (None, None), doc="1 where either is not 0, else 0"),
     Operator("logical_not", "elementwise", broadcast, _call("not"), lambda a: np.logical_not(a) * 1.0,
              lambda m, a: m.one_if(m.lnot(m.truth(a))), lambda n: (None,), doc="1 where a is 0, else 0"),
+    # Made by the planner where the argument's sign is known: an instruction less.
+    _function("exp_nonpositive", np.exp, lambda y, a: y, "exp of a number that is not positive", method="exp_of_nonpositive", cost=10,
+              sign=lambda a: 1),
+    _function("exp_or_zero", np.exp, lambda y, a: y, "exp, 0 where it would be subnormal", method="exp_or_zero", cost=11, sign=lambda a: 1),
     # Used by reductions alone: a maximum that may lose a nan, and whether an index is still unset.
     Operator("fmax", "elementwise", broadcast, _call("fmax"), np.fmax, lambda m, a, b: m.fmax(a, b), _of_two("gt"),
-             doc="the larger of two, in one instruction; undefined where either is nan"),
+             doc="the larger of two, in one instruction; the second where either is nan"),
+    Operator("fmin", "elementwise", broadcast, _call("fmin"), np.fmin, lambda m, a, b: m.fmin(a, b), _of_two("lt"),
+             doc="the smaller of two, in one instruction; the second where either is nan"),
     Operator("unset", "elementwise", broadcast, _call("unset"), lambda a: (a < 0) * 1.0,
              lambda m, a: m.one_if(m.is_negative(a)), lambda n: (None,), kind="real", doc="1 where an index is negative"),
     # ---- reductions of the vector itself
     Operator("sum", "reduce", _to_scalar, _call("sum"), lambda a: a.sum(-1, keepdims=True), lambda m, a, b: m.add(a, b), lambda n: (1,),
-             doc="sum of the components", keops="Sum"),
+             doc="sum of the components", keops="Sum", sign=lambda a: a),
     Operator("min", "reduce", _to_scalar, _call("min"), lambda a: a.min(-1, keepdims=True), lambda m, a, b: m.minimum(a, b),
-             _selected_partial, identity=float("inf"), doc="smallest component", keops="Min"),
+             _selected_partial, identity=float("inf"), doc="smallest component", keops="Min", sign=lambda a: a),
     Operator("max", "reduce", _to_scalar, _call("max"), lambda a: a.max(-1, keepdims=True), lambda m, a, b: m.maximum(a, b),
-             _selected_partial, identity=float("-inf"), doc="largest component", keops="Max"),
+             _selected_partial, identity=float("-inf"), doc="largest component", keops="Max", sign=lambda a: a),
     # ---- components moved
     Operator("extract", "index", _extracted, lambda args, attrs: f"{args[0]}[{attrs[0]}:{attrs[0] + attrs[1]}]",
              lambda a, start, length: a[..., start : start + length], transpose=_extract_transpose,
-             cost=0, doc="a slice of the components", keops="Extract"),
+             cost=0, doc="a slice of the components", keops="Extract", sign=lambda a: a),
     Operator("concat", "index", lambda dims, attrs: sum(dims), _call("concat"), _concat_numpy, transpose=_concat_transpose,
              cost=0, doc="components one after the other", keops="Concat"),
     Operator("spread", "index", _spread, lambda args, attrs: f"spread({args[0]}, {attrs[0]})",
              lambda a, dim: np.broadcast_to(a, (*a.shape[:-1], dim)),
              transpose=lambda n, g: (apply("sum", g) if n.args[0].dim == 1 else g,),
-             cost=0, doc="one number, repeated"),
+             cost=0, doc="one number, repeated", sign=lambda a: a),
     # ---- derived: these stand for a formula of the others
     Operator("dot", "derived", _to_scalar, lambda args, attrs: f"({args[0]} | {args[1]})",
              lambda a, b: (a * b).sum(-1, keepdims=True),

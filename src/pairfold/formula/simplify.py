@@ -98,3 +98,22 @@ def expand(roots: Sequence[Node]) -> tuple[Node, ...]:
         return node.op.definition(*node.args, *node.attrs) if node.op.definition else None
 
     return tuple(rewrite(roots, define))
+
+
+def specialise(roots: Sequence[Node]) -> tuple[Node, ...]:
+    """The formulas with operators replaced by cheaper ones where the sign of their operand is known."""
+    sign: dict[Node, int] = {}
+
+    def change(node: Node) -> Node | None:
+        value = value_of(node)
+        if value is not None:
+            sign[node] = (value > 0) - (value < 0)
+        elif node.op.name == "var":
+            sign[node] = node.attrs[3]
+        elif node.op.name == "exp" and sign[node.args[0]] < 0:
+            node = apply("exp_nonpositive", node.args[0])
+        if node.args:
+            sign[node] = node.op.sign(*(sign[a] for a in node.args))
+        return node
+
+    return tuple(rewrite(roots, change))

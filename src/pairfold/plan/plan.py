@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 from ..formula.graph import J, Node, slot, substitute, to_string, topological, variables
-from ..formula.simplify import expand, simplify
+from ..formula.simplify import expand, simplify, specialise
 from ..reductions import Field, Reduction, State
 from .hoist import Hoisted, hoist
 from .schedule import Machine, Schedule, choose
@@ -56,13 +56,14 @@ class Plan:
         entries = self.reduction.entries
         return tuple(slot(buffer, 0, f.dim // entries, k, kind=f.kind) for k, f in enumerate(self.fields))
 
-    def lifted(self, column: int) -> State:
-        """The partial of the pair in the `column`-th column of a step."""
+    def values(self, column: int) -> tuple[Node, ...]:
+        """The formulas in the `column`-th column of a step."""
         leaves = [n for n in topological(self.hoisted.body) if n.op.name == "slot" and n.axes == J]
-        columns = {n: slot(n.attrs[0], n.attrs[1], n.dim, column, n.axes) for n in leaves}
-        values = substitute(self.hoisted.body, columns)
-        index = slot("index", 0, 1, column, J, "index")
-        return self.reduction.lift(values, index)
+        return tuple(substitute(self.hoisted.body, {n: slot(n.attrs[0], n.attrs[1], n.dim, column, n.axes) for n in leaves}))
+
+    def lifted(self, column: int) -> State:
+        """The partial of the pair in that column."""
+        return self.reduction.lift(self.values(column), slot("index", 0, 1, column, J, "index"))
 
     def combine(self, *states: State) -> State:
         """The partial of several, as simplified formulas."""
@@ -104,5 +105,5 @@ def make_plan(formulas: tuple[Node, ...], reduction: Reduction, bits: int, machi
     machine : Machine
         The target.
     """
-    hoisted = hoist(simplify(expand(formulas)))
+    hoisted = hoist(specialise(simplify(expand(formulas))))
     return Plan(formulas, reduction, bits, hoisted, choose(hoisted.body, reduction, bits, machine))

@@ -77,12 +77,11 @@ def choose(body: Sequence[Node], reduction: Reduction, bits: int, machine: Machi
     many = machine.registers >= 32
     loops = [n for n in topological(body) if n.op.structure == "reduce" and n.args[0].dim > UNROLL]
     state = sum(f.dim for f in reduction.fields([f.dim for f in body]))
-    guarded = reduction.selects and reduction.entries > 1
-    in_registers = not guarded and state <= (6 if many else 3)
-    if loops or not in_registers:
-        rows, columns = (3, 4) if many and loops and in_registers else (2, 4)
-        if guarded and not loops:
-            rows, columns = 2, 1
+    in_registers = not reduction.guarded and state <= (6 if many else 3)
+    if loops:
+        rows, columns = (3 if in_registers or reduction.guarded else 2, 4) if many else (2, 4)
+    elif not in_registers:
+        rows, columns = (2, 1) if reduction.guarded else (2, 4)
     elif reduction.blocked > 1:
         rows, columns = (2 if many else 1), reduction.blocked
     else:

@@ -124,6 +124,12 @@ def address_of(array: np.ndarray) -> int:
     return int(array.__array_interface__["data"][0])
 
 
+def operand_of(array: np.ndarray) -> Operand:
+    """A (rows, dim) or (dim,) NumPy array as a kernel sees it."""
+    strides = array.strides
+    return Operand(address_of(array), strides[0] if len(strides) == 2 else 0, strides[-1])
+
+
 def split_columns(blocks: int, columns: int, tile: int) -> tuple[int, int]:
     """In how many parts the columns of each block are taken, and how long a part is: by the sizes alone, never by the threads."""
     wanted = min(ceil_div(TASKS_WANTED, blocks), ceil_div(columns, COLUMNS_A_SPLIT))

@@ -1,0 +1,118 @@
+"""Contraction: squared distances between long vectors as inner products, half the work, where that loses nothing.
+
+|a - b|² = |a'|² + |b'|² - 2 a'·b', with a' = a - c and b' = b - c for a centre c. Rounding is then of the size of |a'|² + |b'|², not
+of the distance, and so it is used in two places only:
+
+- in the argument of an exponential, where the data's norms, measured at each call, bound that rounding by a few units in the last
+  place of the result (`LARGEST_EXPONENT`); otherwise the differences are taken;
+- as a lower bound, its error taken off, that rules out most pairs of an argKmin: those it does not rule out are computed by differences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from ..formula.graph import I, J, Node, apply, substitute, topological, var, variables
+from ..formula.simplify import expand, simplify, specialise
+from ..reductions import KminArgKmin, LogSumExp, Reduction
+
+SHORTEST = 9  # components from which on it pays
+LARGEST_EXPONENT = 4.0  # of scale · (|a'|² + |b'|²)
+
+
+@dataclass(frozen=True)
+class Contraction:
+    """Formulas over the variables of the original and one more, the centre c, the last parameter.
+
+    Attributes
+    ----------
+    formulas : tuple of Node
+        The formulas with inner products.
+    rows, columns : Node
+        a and b.
+    row_norm, column_norm : Node
+        |a'|² and |b'|².
+    scale : Node or None
+        What the squared distance is multiplied by in exponents, of neither row nor column: the formulas may be used where
+        ``|scale| · (max row_norm + max column_norm)`` is at most `LARGEST_EXPONENT`. None where they may always be used.
+    """
+
+    formulas: tuple[Node, ...]
+    rows: Node
+    columns: Node
+    row_norm: Node
+    column_norm: Node
+    scale: Node | None
+
+
+@lru_cache(maxsize=1024)
+def contraction(formulas: tuple[Node, ...], reduction: Reduction, bits: int) -> Contraction | None:
+    """The formulas with inner products in place of their one squared distance, or None where that may not or need not be."""
+    formulas = specialise(simplify(expand(formulas)))
+    order = topological(formulas)
+    found = [n for n in order if _is_squared_distance(n)]
+    if len(found) != 1:
+        return None
+    (distance,) = found
+    a, b = distance.args[0].args[0].args
+    if a.axes == J:
+        a, b = b, a
+    numbers = [v.attrs[1] for v in variables(formulas)]
+    centre = var("p", max(numbers) + 1, a.dim)
+    row_norm, column_norm = (apply("sum", apply("square", v - centre)) for v in (a, b))
+    product = apply("sum", (2 * (a - centre)) * (b - centre))
+    if isinstance(reduction, KminArgKmin):
+        if formulas[0] is not distance:
+            return None
+        kept = 1 - (a.dim + 8) * 2.0 ** -(23 if bits == 32 else 52)
+        bound = (row_norm * kept + column_norm * kept) - product
+        return Contraction(simplify((distance, bound)), a, b, row_norm, column_norm, None)
+    scale = _scale_in_exponents(distance, order, formulas, reduction)
+    if scale is None:
+        return None
+    expanded = substitute(formulas, {distance: (row_norm + column_norm) - product})
+    return Contraction(simplify(expanded), a, b, row_norm, column_norm, simplify((scale,))[0])
+
+
+def _is_squared_distance(node: Node) -> bool:
+    """Whether the node is |a - b|² of a long vector of the row and one of the column."""
+    if node.op.name != "sum" or node.args[0].op.name != "square" or node.args[0].args[0].op.name != "sub":
+        return False
+    a, b = node.args[0].args[0].args
+    return {a.axes, b.axes} == {I, J} and a.dim == b.dim >= SHORTEST
+
+
+def _scale_in_exponents(distance: Node, order: Sequence[Node], formulas: Sequence[Node], reduction: Reduction) -> Node | None:
+    """The factor of the distance in the exponentials' arguments, if that is the only place where it occurs, and as a term."""
+    factor: dict[Node, Node] = {distance: apply("spread", 1, attrs=(1,))}
+    scales: list[Node] = []
+    for node in order:
+        carriers = [a for a in node.args if a in factor]
+        if not carriers:
+            continue
+        if node.op.name in ("exp", "exp_nonpositive"):
+            scales.append(factor[node.args[0]])
+            continue
+        carrier = factor[carriers[0]]
+        others = [a for a in node.args if a not in factor]
+        if node.op.name in ("neg", "add", "sub") and len(carriers) == 1:
+            factor[node] = carrier
+        elif node.op.name == "mul" and len(others) == 1 and others[0].axes == 0:
+            factor[node] = carrier * others[0]
+        elif node.op.name == "div" and node.args[0] in factor and others and others[0].axes == 0:
+            factor[node] = carrier / others[0]
+        else:
+            return None
+    for k, formula in enumerate(formulas):
+        if formula in factor:
+            if k > 0 or not isinstance(reduction, LogSumExp):
+                return None
+            scales.append(factor[formula])
+    if not scales:
+        return None
+    largest = apply("abs", scales[0])
+    for scale in scales[1:]:
+        largest = apply("maximum", largest, apply("abs", scale))
+    return largest if largest.dim == 1 else apply("max", largest)

@@ -1,0 +1,297 @@
+"""Derivatives through PyTorch's autograd, against dense float64 PyTorch."""
+
+from __future__ import annotations
+
+import pytest
+
+from pairfold import LazyTensor, Pm, Vi, Vj
+from pairfold.formula.graph import apply, var
+from pairfold.reductions import LogSumExp, Sum
+from tests.helpers import make_fold
+
+torch = pytest.importorskip("torch")
+M, N, D, E = 6, 9, 3, 2
+
+
+def draw(*shape, seed=0):
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)) * 0.6
+
+
+def inputs():
+    return [t.requires_grad_() for t in (draw(M, D), draw(N, D, seed=1), draw(N, E, seed=2), draw(D, seed=3), draw(1, seed=4))]
+
+
+def symbolic(x, y, b, p, s):
+    """A matrix, an array of vectors, a weight."""
+    x_i, y_j = Vi(x), Vj(y)
+    matrix = (-((x_i - y_j) ** 2 * Pm(p)).sum(-1) * Pm(s)).exp() + (x_i | y_j)
+    return matrix, (x_i * y_j * Pm(p)).sin() + x_i * Pm(s), Vj(b)
+
+
+def dense(x, y, b, p, s):
+    x, y = x[:, None], y[None]
+    matrix = (-((x - y) ** 2 * p).sum(-1) * s).exp() + (x * y).sum(-1)
+    return matrix, (x * y * p).sin() + x * s, b[None]
+
+
+def kmin(values, k, axis):
+    return values.sort(axis)[0].movedim(axis, 1)[:, :k]
+
+
+# name, the fold of a matrix or a vector, the dense one
+REDUCTIONS = {
+    "sum": (lambda f, w, a: f.sum(a), lambda f, w, a: f.sum(a)),
+    "prod": (lambda f, w, a: f.prod(a), lambda f, w, a: f.prod(a)),
+    "min": (lambda f, w, a: f.min(a), lambda f, w, a: f.min(a)[0]),
+    "max": (lambda f, w, a: f.max(a), lambda f, w, a: f.max(a)[0]),
+    "min_argmin": (lambda f, w, a: f.min_argmin(a)[0], lambda f, w, a: f.min(a)[0]),
+    "max_argmax": (lambda f, w, a: f.max_argmax(a)[0], lambda f, w, a: f.max(a)[0]),
+    "Kmin": (lambda f, w, a: f.Kmin(3, a), lambda f, w, a: kmin(f, 3, a)),
+    "Kmin_argKmin": (lambda f, w, a: f.Kmin_argKmin(2, a)[0], lambda f, w, a: kmin(f, 2, a)),
+    "logsumexp": (lambda f, w, a: f.logsumexp(a), lambda f, w, a: f.logsumexp(a)),
+    "logsumexp_weight": (lambda f, w, a: f.logsumexp(a, weight=(w * w)[..., 0]), None),
+    "sumsoftmaxweight": (lambda f, w, a: f.sumsoftmaxweight(w, a), None),
+}
+
+
+def reduced(name, values, weight, axis):
+    """The dense reduction."""
+    if name == "logsumexp_weight":
+        square = weight[..., 0] ** 2
+        if values.ndim == 3:
+            square = square[..., None]
+        return (values.exp() * square).sum(axis).log()
+    if name == "sumsoftmaxweight":
+        return (values.softmax(axis)[..., None] * weight).sum(axis)
+    return REDUCTIONS[name][1](values, weight, axis)
+
+
+def pick(which, parts):
+    return parts[{"matrix": 0, "vector": 1}[which]], parts[2]
+
+
+CASES = [(n, w) for n in REDUCTIONS for w in ("matrix", "vector") if (n, w) != ("sumsoftmaxweight", "vector")]
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize(("name", "which"), CASES)
+def test_first_and_second_derivatives(name, which, axis):
+    found_in, wanted_in = inputs(), inputs()
+    found = REDUCTIONS[name][0](*pick(which, symbolic(*found_in)), axis)
+    wanted = reduced(name, *pick(which, dense(*wanted_in)), axis)
+    torch.testing.assert_close(found, wanted)
+    cotangent = draw(*wanted.shape, seed=9)
+    # b takes part where there is a weight.
+    sides = ((found, found_in), (wanted, wanted_in))
+    grads = [torch.autograd.grad(out, given, cotangent, create_graph=True, allow_unused=True) for out, given in sides]
+    total = [sum((g * draw(*g.shape, seed=20 + k)).sum() for k, g in enumerate(side) if g is not None) for side in grads]
+    for got, want in zip(*grads, strict=True):
+        assert (got is None) == (want is None)
+        if want is not None:
+            torch.testing.assert_close(got, want, rtol=1e-8, atol=1e-9)
+    second = [torch.autograd.grad(t, given, allow_unused=True) for t, given in zip(total, (found_in, wanted_in), strict=True)]
+    for got, want in zip(*second, strict=True):
+        got = torch.zeros_like(want) if got is None and want is not None else got
+        want = torch.zeros_like(got) if want is None and got is not None else want
+        if want is not None:
+            torch.testing.assert_close(got, want, rtol=1e-7, atol=1e-8)
+
+
+@pytest.mark.parametrize("name", ["sum", "prod", "max", "Kmin", "logsumexp", "logsumexp_weight", "sumsoftmaxweight"])
+def test_gradcheck(name):
+    def fold(*given):
+        return REDUCTIONS[name][0](*pick("matrix", symbolic(*given)), 1)
+
+    given = [t[:3].detach().requires_grad_() for t in inputs()]
+    assert torch.autograd.gradcheck(fold, given)
+    assert torch.autograd.gradgradcheck(fold, given)
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("width", [None, 1, 4])
+def test_products(transposed, width):
+    found_in, wanted_in = inputs(), inputs()
+    shape = (M if transposed else N,) if width is None else (M if transposed else N, width)
+    vectors = [draw(*shape, seed=8).requires_grad_() for _ in range(2)]
+    found, wanted = symbolic(*found_in)[0], dense(*wanted_in)[0]
+    found = (found.T if transposed else found) @ vectors[0]
+    wanted = (wanted.T if transposed else wanted) @ vectors[1]
+    torch.testing.assert_close(found, wanted)
+    left = torch.autograd.grad((found**2).sum(), [*found_in, vectors[0]], create_graph=True, allow_unused=True)
+    right = torch.autograd.grad((wanted**2).sum(), [*wanted_in, vectors[1]], create_graph=True, allow_unused=True)
+    for got, want in zip(left, right, strict=True):
+        torch.testing.assert_close(got, want)
+
+
+def test_third_derivatives():
+    results = []
+    for parts in (symbolic, dense):
+        given = inputs()
+        value = parts(*given)[0].sum(1)
+        for _ in range(3):
+            (g,) = torch.autograd.grad((value**2).sum(), given[0], create_graph=True)
+            value = g
+        results.append(value)
+    torch.testing.assert_close(*results)
+
+
+def test_a_fold_of_a_fold():
+    results = []
+    for parts in (symbolic, dense):
+        x, y, b, p, s = inputs()
+        a = parts(x, y, b, p, s)[0] @ b
+        again = parts(x + a @ torch.ones(E, D, dtype=torch.float64), y, b, p, s)[0].logsumexp(1)
+        results.append(torch.autograd.grad(again.sum(), [x, y, b, p, s]))
+    for got, want in zip(*results, strict=True):
+        torch.testing.assert_close(got, want)
+
+
+@pytest.mark.parametrize("layout", ["transposed", "stepped", "expanded"])
+def test_layouts(layout):
+    base = {"transposed": draw(D, M), "stepped": draw(2 * M, 2 * D), "expanded": draw(1, D)}[layout].requires_grad_()
+    x = {"transposed": lambda t: t.T, "stepped": lambda t: t[::2, ::2], "expanded": lambda t: t.expand(M, D)}[layout](base)
+    y = draw(N, D, seed=1)
+    (got,) = torch.autograd.grad(((Vi(x) - Vj(y)) ** 2).sum(-1).sin().sum(1).square().sum(), base)
+    (want,) = torch.autograd.grad(((x[:, None] - y) ** 2).sum(-1).sin().sum(1).square().sum(), base)
+    torch.testing.assert_close(got, want)
+
+
+def test_cotangents_that_are_expanded():
+    x, y = draw(M, D).requires_grad_(), draw(N, D, seed=1)
+    (got,) = torch.autograd.grad((Vi(x) * Vj(y)).sum(1).sum(), x)  # the gradient of a sum has strides of 0
+    torch.testing.assert_close(got, y.sum(0).expand(M, D))
+
+
+def test_float32():
+    x, y = draw(M, D).float().requires_grad_(), draw(N, D, seed=1).float()
+    (got,) = torch.autograd.grad((-(Vi(x) - Vj(y)).sqnorm2()).exp().sum(1).sum(), x)
+    assert got.dtype == torch.float32
+    (want,) = torch.autograd.grad((-((x[:, None] - y) ** 2).sum(-1)).exp().sum(), x)
+    torch.testing.assert_close(got, want)
+
+
+# ---- where there is no derivative
+
+
+def test_indices_have_no_derivative():
+    x, y = draw(M, D).requires_grad_(), draw(N, D, seed=1).requires_grad_()
+    matrix = (Vi(x) - Vj(y)).sqnorm2()
+    for index in (matrix.argmin(1), matrix.argmax(0), matrix.argKmin(2, 1), matrix.min_argmin(1)[1], matrix.Kmin_argKmin(2, 1)[1]):
+        assert index.dtype == torch.int64
+        assert not index.requires_grad
+    low, index = matrix.min_argmin(1)
+    assert low.requires_grad
+    low.sum().backward()
+    assert x.grad is not None and y.grad is not None
+
+
+def test_under_no_grad():
+    x = draw(M, D).requires_grad_()
+    for context in (torch.no_grad, torch.inference_mode):
+        with context():
+            assert not (Vi(x) * Vj(x)).sum(1).requires_grad
+    assert not (Vi(x.detach()) * Vj(x.detach())).sum(1).requires_grad
+    assert (Vi(x) * Vj(x)).sum(1).requires_grad
+
+
+def test_inputs_that_do_not_matter():
+    x, y = draw(M, D).requires_grad_(), draw(N, D, seed=1).requires_grad_()
+    out = (Vi(x) + Vj(y).sign() * 2).sum(1)
+    gx, gy = torch.autograd.grad(out.sum(), [x, y])
+    torch.testing.assert_close(gx, torch.full_like(x, N))
+    torch.testing.assert_close(gy, torch.zeros_like(y))
+
+
+def test_one_tensor_in_two_places():
+    x = draw(M, D).requires_grad_()
+    (got,) = torch.autograd.grad((-(Vi(x) - Vj(x)).sqnorm2()).exp().sum(1).square().sum(), x)
+    (want,) = torch.autograd.grad((-((x[:, None] - x) ** 2).sum(-1)).exp().sum(1).square().sum(), x)
+    torch.testing.assert_close(got, want)
+
+
+def test_distances_on_the_diagonal():
+    """|x - x| = 0: its derivative is taken as 0, and no nan spreads."""
+    x = draw(M, D).requires_grad_()
+    (got,) = torch.autograd.grad((Vi(x) - Vj(x)).norm2().sum(1).sum(), x, create_graph=True)
+    (want,) = torch.autograd.grad(torch.cdist(x, x).sum(), x)
+    torch.testing.assert_close(got, want)
+    (again,) = torch.autograd.grad((-(Vi(x) - Vj(x)).norm2()).exp().sum(1).sum(), x)
+    assert again.isfinite().all()
+
+
+def test_nothing_to_reduce():
+    x, y = draw(M, D).requires_grad_(), draw(0, D).requires_grad_()
+    for name in ("sum", "prod", "logsumexp", "min"):
+        out = getattr(Vi(x) * Vj(y), name)(1)
+        gx, gy = torch.autograd.grad(out.sum(), [x, y], allow_unused=True)
+        assert gx is None or gx.shape == x.shape and not gx.any()
+        assert gy is None or gy.shape == y.shape
+    gx, gy = torch.autograd.grad((Vi(x) * Vj(y)).sum(0).sum(), [x, y])
+    torch.testing.assert_close(gx, torch.zeros_like(x))
+
+
+def test_ties_go_to_the_lowest():
+    y = torch.zeros(N, 1, dtype=torch.float64).requires_grad_()
+    x = torch.ones(2, 1, dtype=torch.float64)
+    (g,) = torch.autograd.grad((Vi(x) * Vj(y)).min(1).sum(), y)
+    torch.testing.assert_close(g[:, 0], torch.tensor([2.0] + [0.0] * (N - 1), dtype=torch.float64))
+
+
+@pytest.mark.parametrize("zeros", [0, 1, 2])
+def test_products_with_zeros(zeros):
+    y = draw(N, 1).abs() + 0.5
+    y[:zeros] = 0
+    y.requires_grad_()
+    x = torch.ones(2, 1, dtype=torch.float64)
+    (got,) = torch.autograd.grad((Vi(x) * Vj(y)).prod(1).sum(), y)
+    (want,) = torch.autograd.grad((x[:, None] * y).prod(1).sum(), y)
+    torch.testing.assert_close(got, want)
+
+
+def test_a_tensor_that_was_changed_is_noticed():
+    x, y = draw(M, D).requires_grad_(), draw(N, D, seed=1)
+    out = (Vi(x) * Vj(y)).sin().sum(1)
+    y.add_(1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        out.sum().backward()
+
+
+def test_backward_twice():
+    x = draw(M, D).requires_grad_()
+    out = (Vi(x) * Vj(x.detach())).sin().sum(1).sum()
+    out.backward(retain_graph=True)
+    first = x.grad.clone()
+    out.backward()
+    torch.testing.assert_close(x.grad, 2 * first)
+
+
+def test_optimisers_run():
+    x, y = draw(M, D).requires_grad_(), draw(N, D, seed=1)
+    optimiser = torch.optim.SGD([x], lr=0.1)
+    losses = []
+    for _ in range(20):
+        optimiser.zero_grad()
+        loss = -(-(LazyTensor(x[:, None]) - LazyTensor(y[None])).sqnorm2()).exp().sum(1).mean()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+
+
+# ---- one kernel an axis
+
+
+def test_the_backward_of_an_axis_is_one_fold():
+    x, z, y, b, p = var("i", 0, 3), var("i", 1, 3), var("j", 2, 3), var("j", 3, 2), var("p", 4, 1)
+    formula = apply("exp", -apply("sqdist", x, y) * p - apply("dot", z, y)) * b
+    for reduction in (Sum(), LogSumExp()):
+        for axis in (0, 1):
+            fold, _ = make_fold((formula,), reduction, axis)
+            backward = fold.backward((0, 1, 2, 3, 4))
+            assert len(backward) == 2
+            targets = {k: (part.fold.axis, stop - start) for part in backward for k, start, stop in part.targets}
+            assert {k: dim for k, (_, dim) in targets.items()} == {0: 3, 1: 3, 2: 3, 3: 2, 4: 1}
+            assert targets[0][0] == targets[1][0] == 1
+            assert targets[2][0] == targets[3][0] == 0
+            assert [part.fold.axis for part in fold.backward((0, 1))] == [1]
+            assert [part.fold.axis for part in fold.backward((3,))] == [0]
