@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -171,16 +173,30 @@ def test_tensors_of_other_kinds():
     for dtype, message in ((torch.int64, "int64.*x.float"), (torch.complex64, "complex64.*not supported"), (torch.bfloat16, "bfloat16")):
         with pytest.raises(TypeError, match=message):
             Vi(x.to(dtype))
-    with pytest.raises(TypeError, match="meta"):
-        (Vi(x.to("meta")) * Vj(x.to("meta"))).sum(1)
-    with pytest.raises((TypeError, ValueError), match="sparse"):
-        (Vi(x.to_sparse()) * 2).sum(1)
     with pytest.raises(TypeError, match="device"):
         Vi(x) * Vj(x.to("meta"))
     with pytest.raises(TypeError):
         torch.exp(Vi(x))
-    with pytest.raises(TypeError, match="reduce it"):
+    with pytest.raises((TypeError, ValueError)):  # the message is PyTorch's own: it asks for the length before it asks us
         torch.as_tensor(Vi(x))
+
+
+@pytest.mark.parametrize("made", ['x.to("meta")', "x.to_sparse()", "x.to_mkldnn()"])
+def test_tensors_without_plain_memory(made):
+    """In a process of its own: reading such a tensor's address would end it."""
+    pytest.importorskip("torch")
+    code = f"""
+import torch
+from pairfold import Vi
+x = torch.ones(5, 3)
+try:
+    (Vi({made}) * 2).sum(1)
+except (TypeError, ValueError) as error:
+    print("refused:", error)
+"""
+    result = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, result.stderr[-300:]
+    assert result.stdout.startswith("refused:")
 
 
 # ---- nan and infinity

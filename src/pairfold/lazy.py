@@ -153,13 +153,16 @@ class LazyTensor:
             "Reduce it first, e.g. K.sum(dim=1) or K.max(dim=1)"
         )
 
-    def __array__(self, *arguments: Any, **keywords: Any) -> NoReturn:
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NoReturn:
         raise TypeError(
             f"a symbolic matrix of shape {self.shape} is not turned into an array behind your back: "
             "reduce it, e.g. K.sum(axis=1) or K @ b, or compute the dense formula with NumPy"
         )
 
-    __float__ = __int__ = __index__ = __complex__ = __array__
+    def __float__(self) -> NoReturn:
+        self.__array__()
+
+    __int__ = __index__ = __complex__ = __float__
 
     __hash__ = object.__hash__
 
@@ -633,7 +636,7 @@ def _variable(x: Any, axis: str) -> LazyTensor:
     name = f"V{axis}"
     if not is_array(x):
         raise TypeError(f"{name} takes a NumPy array or a PyTorch tensor, not {type(x).__name__}")
-    if x.ndim not in (1, 2):
+    if _readable(x).ndim not in (1, 2):
         raise ValueError(f"{name} takes an array of shape ({'M' if axis == 'i' else 'N'}, D), not {tuple(x.shape)}")
     inner = x.ndim == 2
     if inner and x.shape[1] == 0:
@@ -691,18 +694,22 @@ def _kind_of(x: Any) -> Kind:
     backend = backend_of(x)
     dtype = backend.dtype(x)
     if dtype not in BITS:
-        hint = (
-            "complex arrays are not supported yet"
-            if dtype.startswith("complex")
-            else "convert it first, e.g. x.astype('float32') or x.float()"
-        )
+        hint = "complex numbers are not supported yet" if dtype.startswith("complex") else f"convert it first, e.g. {backend.convert}"
         raise TypeError(f"arrays must be float32 or float64, not {dtype}: {hint}")
     return Kind(backend, dtype, backend.device(x))
 
 
+def _readable(x: Any) -> Any:
+    """The array, if formulas can be computed from it."""
+    why = backend_of(x).unreadable(x)
+    if why is not None:
+        raise TypeError(f"the array {why}")
+    return x
+
+
 def _classify(x: Any, axis: int | None) -> tuple[Leaf, bool]:
     """Which variable an array is, by its shape, and whether it has an inner axis."""
-    shape = tuple(x.shape)
+    shape = tuple(_readable(x).shape)
     if axis is not None:
         if axis not in (0, 1):
             raise ValueError(f"axis must be 0 (rows) or 1 (columns), not {axis!r}")

@@ -16,6 +16,7 @@ class Backend(ABC):
     """An array framework, as far as Pairfold needs one."""
 
     name: str
+    convert: str  # how a user makes an array of it float32
 
     @abstractmethod
     def owns(self, value: Any) -> bool:
@@ -28,6 +29,10 @@ class Backend(ABC):
     @abstractmethod
     def device(self, array: Any) -> str:
         """Where it lives, e.g. ``"cpu"``."""
+
+    def unreadable(self, array: Any) -> str | None:
+        """Why the array's numbers cannot be read in place, and how to mend it; None where they can."""
+        return None
 
     @abstractmethod
     def scalar(self, value: float, like: Any) -> Any:

@@ -19,6 +19,7 @@ class NumPyBackend(Backend):
     """NumPy: results are plain arrays, nothing is differentiated."""
 
     name = "numpy"
+    convert = "x.astype('float32')"
 
     def owns(self, value: Any) -> bool:
         return isinstance(value, (np.ndarray, np.generic))

@@ -19,6 +19,7 @@ class TorchBackend(Backend):
     """PyTorch: results take part in autograd, to any order."""
 
     name = "torch"
+    convert = "x.float()"
 
     def owns(self, value: Any) -> bool:
         return isinstance(value, torch.Tensor)
@@ -28,6 +29,15 @@ class TorchBackend(Backend):
 
     def device(self, array: Any) -> str:
         return str(array.device)
+
+    def unreadable(self, array: Any) -> str | None:
+        if array.is_nested:
+            return "is nested: pass its parts one by one"
+        if array.layout is not torch.strided:
+            return f"has the layout {array.layout}: make it dense first, e.g. x.to_dense()"
+        if array.device.type != "cpu":
+            return f"is on device {array.device}, but formulas are computed on the CPU: move it first, e.g. x.cpu()"
+        return None
 
     def scalar(self, value: float, like: Any) -> Any:
         return torch.full((1,), value, dtype=like.dtype, device=like.device)
@@ -66,7 +76,7 @@ class TorchBackend(Backend):
         outputs = [torch.empty((kept, r.dim), dtype=torch.int64 if r.kind == "index" else DTYPES[bits]) for r in fold.results]
         if reduced == 0:
             for output, value in zip(outputs, fold.of_nothing(), strict=True):
-                output[:] = torch.from_numpy(value)
+                output[:] = torch.tensor(value)
         elif kept:
             arrays = [a.resolve_neg() for a in arrays]  # kept until the kernel is done
             fold.run([self.operand(a) for a in arrays], [o.data_ptr() for o in outputs], kept, reduced, bits)
@@ -95,8 +105,10 @@ class _Fold(torch.autograd.Function):
         operands = [*saved, *real]
         arrays = saved[: len(fold.variables)]
         wanted = tuple(k for k in range(len(arrays)) if ctx.needs_input_grad[5 + k])
+        # Where nothing was reduced nothing depends on the operands.
+        pullbacks = fold.backward(wanted) if ctx.reduced else []
         gradients: list[Any] = [torch.zeros_like(a) if k in wanted else None for k, a in enumerate(arrays)]
-        for pullback in fold.backward(wanted):
+        for pullback in pullbacks:
             sizes = (ctx.kept, ctx.reduced) if pullback.fold.axis == fold.axis else (ctx.reduced, ctx.kept)
             (found,) = ctx.backend.results(pullback.fold, [operands[k] for k in pullback.inputs], *sizes, arrays[0])
             for k, start, stop in pullback.targets:

@@ -8,7 +8,7 @@ what makes a register tile: several columns of a step are several copies of the 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,7 +64,7 @@ class Evaluator:
 
     STEP = 4  # components a turn of a loop over a long inner dimension
 
-    def __init__(self, m: Maths, rows: Sequence[int], leaf: Leaf, unroll: int, known: dict[Any, Sequence[Value]] | None = None):
+    def __init__(self, m: Maths, rows: Sequence[int], leaf: Leaf, unroll: int, known: Mapping[Any, Sequence[Value]] | None = None):
         self.m, self.rows, self.leaf, self.unroll = m, rows, leaf, unroll
         # Values by (node, index); one scope for each loop that is open, since a value holds only where it was computed.
         self.scopes: list[dict[Any, Sequence[Value]]] = [dict(known or {})]
@@ -113,9 +113,10 @@ class Evaluator:
         """Compute the inner reductions below the roots, sharing loops; call before `values` in straight-line code."""
         level: dict[Node, int] = {}
         groups: dict[tuple[int, int], list[Node]] = defaultdict(list)
-        for node in topological(roots):
-            level[node] = max((level[a] for a in node.args), default=0)
-            if node.op.structure == "reduce" and node.args[0].dim > self.unroll:
+        done = {node for scope in self.scopes for node, _ in scope}
+        for node in topological(roots, stop=done):
+            level[node] = max((level.get(a, 0) for a in node.args), default=0)
+            if node not in done and node.op.structure == "reduce" and node.args[0].dim > self.unroll:
                 level[node] += 1
                 groups[level[node], node.args[0].dim].append(node)
         for key in sorted(groups, key=lambda k: k[0]):

@@ -9,7 +9,7 @@ from .builder import I64, Value, loop
 from .evaluate import Evaluator, Index
 from .frame import Frame
 from .layout import FINISH_BLOCKS, PARTIALS, SPLITS, Layout, M
-from .tile import Partial
+from .partial import Partial
 
 
 def emit_finish(frame: Frame, layout: Layout) -> None:

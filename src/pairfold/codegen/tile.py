@@ -7,68 +7,18 @@ tile's partial meets the running one every `schedule.tile` columns, so that sums
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from llvmlite import ir
 
 from ..formula.graph import Node
-from ..formula.simplify import simplify
-from .builder import I64, POINTER, Value, loop
+from .builder import I1, I32, I64, Value, loop
 from .evaluate import Evaluator, Index, at
 from .frame import Frame
+from .insert import emit_insertion
 from .layout import ABORT, CHUNK, COL, PAR, PARTIALS, ROW, SPLITS, Layout, N
-from .mathlib import Maths
+from .partial import Partial, identity
 
 PRELOADED = 16  # row vectors that are worth keeping in registers across columns
-
-
-@dataclass
-class Partial:
-    """A partial in memory: for each field an array of components, each of `rows` vectors."""
-
-    builder: ir.IRBuilder
-    arrays: Sequence[Value]
-    types: Sequence[ir.Type]
-    rows: int
-
-    @staticmethod
-    def on_stack(frame: Frame, types: Sequence[ir.Type], dims: Sequence[int], rows: int) -> Partial:
-        arrays = [frame.allocate(t, dim * rows, 64) for dim, t in zip(dims, types, strict=True)]
-        return Partial(frame.builder, arrays, types, rows)
-
-    def _place(self, field: int, component: Value, row: int) -> Value:
-        b = self.builder
-        index = b.add(b.mul(component, I64(self.rows)), I64(row))
-        return b.gep(self.arrays[field], [index], source_etype=self.types[field])
-
-    def load(self, field: int, component: Value, row: int) -> Value:
-        return self.builder.load(self._place(field, component, row), typ=self.types[field])
-
-    def store(self, field: int, component: Value, row: int, value: Value) -> None:
-        self.builder.store(value, self._place(field, component, row))
-
-    def row(self, r: int) -> list[Value]:
-        """The arrays, from row vector `r` on."""
-        return [self._place(k, I64(0), r) for k in range(len(self.arrays))]
-
-    def reset(self, frame: Frame, layout: Layout) -> None:
-        """Fill with the identity."""
-        for k, (f, t) in enumerate(zip(layout.plan.fields, self.types, strict=True)):
-            value = identity(frame, f.identity, t)
-            loop(self.builder, I64(0), I64(f.dim), 1, (), lambda d, _, k=k, v=value: self._fill(k, d, v))  # type: ignore[misc]
-
-    def _fill(self, field: int, component: Value, value: Value) -> Sequence[Value]:
-        for r in range(self.rows):
-            self.store(field, component, r, value)
-        return ()
-
-
-def identity(frame: Frame, number: float, lanes: ir.Type) -> Value:
-    """A field's identity in every lane of a type."""
-    if lanes == frame.m.real:
-        return frame.m.const(number)
-    scalar = lanes.element if isinstance(lanes, ir.VectorType) else lanes
-    return frame.m.splat(scalar(int(number)))
 
 
 def emit_tile(frame: Frame, layout: Layout) -> None:
@@ -102,8 +52,8 @@ class Tile:
         if self.tiled and not s.state_in_registers:
             self.partial = Partial.on_stack(self.frame, self.types, dims, s.rows)
         if not self.tiled:
-            self.entry = Partial.on_stack(self.frame, self.types, [f.dim // self.plan.reduction.entries for f in self.plan.fields], 1)
-            self.insert = self._insertion()
+            self.insert = emit_insertion(self.b.module, self.layout, self.m)
+            self.watched = self.frame.allocate(self.m.real, s.rows * s.columns * self.plan.hoisted.body[-1].dim, 64)
         self.known = self._preload()
         loop(b, self.first, last, s.tile, (), lambda start, _: self._one_tile(start, last))
         self._write(block, split)
@@ -194,61 +144,53 @@ class Tile:
         return fresh
 
     def _guarded_step(self, columns: int) -> None:
-        """Combine the columns one by one, each row vector only where the guard says that it matters."""
-        plan = self.plan
+        """Note which pairs of row vectors and columns matter to the guard, and combine those one after the other."""
+        plan, b = self.plan, self.b
         evaluator = self._evaluator()
         watched = [plan.values(c)[-1] for c in range(columns)]  # what guards look at
         evaluator.prepare(watched)
-        for value in watched:
-            for d in range(value.dim):
-                evaluator.values(value, at(d))
+        hits: Value = I32(0)
         for c in range(columns):
-            guard, state = plan.reduction.guard(plan.field_slots, plan.values(c)), plan.lifted(c)
-            for r in self.rows:
-                # An evaluator of its own: what it reads of the partial holds until that is next written.
-                watcher = evaluator.row(r)
-                condition = self.m.any(self.m.truth(watcher.full(guard)[0]))
-                with self.b.if_then(condition, likely=False):
-                    for k, field in enumerate(state):
-                        for d in range(field.dim):
-                            self.entry.store(k, I64(d), 0, watcher.full(field, at(d))[0])
-                    self.b.call(self.insert, [*self.partial.row(r), *self.entry.arrays])
+            guard = plan.reduction.guard(plan.field_slots, plan.values(c))
+            for r, condition in enumerate(evaluator.full(guard)):
+                hit = b.zext(self.m.any(self.m.truth(condition)), I32)
+                hits = b.or_(hits, b.shl(hit, I32(c * len(self.rows) + r)))
+        dim = watched[0].dim
+        with b.if_then(b.icmp_unsigned("!=", hits, I32(0)), likely=False):
+            for c, value in enumerate(watched):
+                for d in range(dim):
+                    for r, lanes in enumerate(evaluator.full(value, at(d))):
+                        b.store(lanes, self._watched_place(I64((c * len(self.rows) + r) * dim + d)))
+            self._insert_each(hits, dim)
 
-    def _insertion(self) -> ir.Function:
-        """A function ``insert(partial, entry)`` for one vector of rows: rarely called, so that it is kept out of the loop."""
-        plan, count = self.plan, len(self.types)
-        void = ir.FunctionType(ir.VoidType(), [POINTER] * (2 * count))
-        function = ir.Function(self.b.module, void, "insert")
-        function.linkage = "internal"
-        builder = ir.IRBuilder(function.append_basic_block("entry"))
-        partial = Partial(builder, function.args[:count], self.types, self.schedule.rows)
-        entry = Partial(builder, function.args[count:], self.types, 1)
+    def _insert_each(self, hits: Value, dim: int) -> None:
+        """Call `insert` for each bit that is set, the columns in order."""
+        b, bytes = self.b, self.layout.real_bytes
+        before, turn, after = b.block, b.append_basic_block("hit"), b.append_basic_block("hits.done")
+        b.branch(turn)
+        b.position_at_end(turn)
+        left = b.phi(I32)
+        left.add_incoming(hits, before)
+        number = b.zext(b.cttz(left, I1(1)), I64)
+        column, row = self.frame.divide(number, len(self.rows))
+        b.call(
+            self.insert,
+            [
+                *(self.partial.place(k, I64(0), row) for k in range(len(self.types))),
+                self.frame.element(self.row_base, b.mul(row, I64(self.m.width)), bytes),
+                self.frame.element(self.column, b.mul(column, I64(self.plan.hoisted.col.length)), bytes),
+                self.frame.address(PAR),
+                self._watched_place(b.mul(number, I64(dim))),
+                b.add(b.sub(self.j, self.first), column),
+            ],
+        )
+        rest = b.and_(left, b.sub(left, I32(1)))
+        left.add_incoming(rest, b.block)
+        b.cbranch(b.icmp_unsigned("!=", rest, I32(0)), turn, after)
+        b.position_at_end(after)
 
-        def leaf(node: Node, index: Index, rows: Sequence[int]) -> Sequence[Value]:
-            memory = partial if node.attrs[0] == "state" else entry
-            return [memory.load(node.attrs[3], index.value(builder), 0)]
-
-        def store(field: int, index: Index, values: list[Value]) -> None:
-            partial.store(field, index.value(builder), 0, values[0])
-
-        m = Maths(builder, self.m.bits, self.m.width, self.m.features)
-        old, new = plan.field_slots, plan.entry("entry")
-
-        def evaluator() -> Evaluator:
-            return Evaluator(m, [0], leaf, self.schedule.unroll)
-
-        shortcut = plan.reduction.shortcut(old, new)
-        if shortcut is None:
-            evaluator().update(plan.combine(old, new), store)
-        else:
-            suspect, targets = shortcut
-            with builder.if_else(m.any(m.truth(evaluator().full(suspect)[0]))) as (then, otherwise):
-                with then:
-                    evaluator().update(plan.combine(old, new), store)
-                with otherwise:
-                    evaluator().update(simplify(targets), store)
-        builder.ret_void()
-        return function
+    def _watched_place(self, number: Value) -> Value:
+        return self.b.gep(self.watched, [number], source_etype=self.m.real)
 
     def _store(self, evaluator: Evaluator, targets: Sequence[Node], memory: Partial) -> None:
         def store(field: int, index: Index, values: list[Value]) -> None:

@@ -30,7 +30,7 @@ def vjp(formula: Node, wrt: Sequence[Node], cotangent: Node) -> tuple[Node | Non
     wrt : sequence of Node
         Variables, leaves of the formula.
     cotangent : Node
-        Of dimension D or 1.
+        Of dimension D or 1; a longer one is summed where D is 1.
 
     Returns
     -------
@@ -46,7 +46,7 @@ def vjp(formula: Node, wrt: Sequence[Node], cotangent: Node) -> tuple[Node | Non
             needed.add(node)
     if root not in needed:
         return (None,) * len(wrt)
-    gradient: dict[Node, Node] = {root: spread_to(cotangent, root.dim)}
+    gradient: dict[Node, Node] = {root: _to_dim(cotangent, root.dim)}
 
     def accumulate(node: Node, g: Node) -> None:
         g = _to_dim(g, node.dim)

@@ -134,7 +134,8 @@ def _infix(symbol: str) -> Callable[[tuple[str, ...], tuple[Any, ...]], str]:
 
 
 def _number(args: tuple[str, ...], attrs: tuple[Any, ...]) -> str:
-    return f"{float.fromhex(attrs[0]):g}"
+    text = f"{float.fromhex(attrs[0]):g}"
+    return f"({text})" if text.startswith("-") else text
 
 
 def _variable(args: tuple[str, ...], attrs: tuple[Any, ...]) -> str:
@@ -154,7 +155,8 @@ def where(condition: Operand, a: Operand, b: Operand) -> Node:
 
 def _inverse_root_or_zero(a: Node) -> Node:
     """1/sqrt(a), and 0 at a = 0: the subgradient that keeps |x - x| differentiable on the diagonal, as KeOps chooses."""
-    return where(apply("eq", a, 0), 0, apply("rsqrt", a))
+    zero = apply("eq", a, 0)
+    return where(zero, 0, apply("rsqrt", where(zero, 1, a)))  # the inner choice keeps further derivatives finite too
 
 
 def _power_partial(node: Node) -> tuple[Operand | None, ...]:
@@ -164,7 +166,7 @@ def _power_partial(node: Node) -> tuple[Operand | None, ...]:
 
 def power(a: Node, n: int) -> Node:
     """a to the integer n, by the shortest operator."""
-    short = {0: lambda: a * 0 + 1, 1: lambda: a, 2: lambda: apply("square", a), -1: lambda: 1 / a}
+    short = {0: lambda: spread(1, a.dim), 1: lambda: a, 2: lambda: apply("square", a), -1: lambda: 1 / a}
     return short[n]() if n in short else apply("powi", a, attrs=(n,))
 
 
@@ -294,9 +296,9 @@ _TABLE = [
              lambda n: (1 / n.args[1], -n / n.args[1]), cost=8, doc="a / b", keops="Divide", sign=lambda a, b: a * b),
     Operator("neg", "elementwise", broadcast, _prefix("-"), np.negative, lambda m, a: m.neg(a), lambda n: (-1,),
              doc="-a", keops="Minus", sign=lambda a: -a),
-    Operator("square", "elementwise", broadcast, lambda args, attrs: f"{args[0]}**2", np.square, lambda m, a: m.mul(a, a),
+    Operator("square", "elementwise", broadcast, lambda args, attrs: f"({args[0]}**2)", np.square, lambda m, a: m.mul(a, a),
              lambda n: (2 * n.args[0],), doc="a²", keops="Square", sign=lambda a: 1),
-    Operator("powi", "elementwise", broadcast, lambda args, attrs: f"{args[0]}**{attrs[0]}", lambda a, n: a ** float(n),
+    Operator("powi", "elementwise", broadcast, lambda args, attrs: f"({args[0]}**{attrs[0]})", lambda a, n: a ** float(n),
              lambda m, a, n: m.powi(a, n), _power_partial, cost=4, doc="a to a fixed integer power", keops="Pow"),
     Operator("pow", "elementwise", broadcast, lambda args, attrs: f"({args[0]} ** {args[1]})", np.power, lambda m, a, b: m.pow(a, b),
              _pow_partials, cost=60, doc="a to the power b", keops="Powf"),

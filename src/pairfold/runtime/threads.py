@@ -49,7 +49,7 @@ def get_num_threads() -> int:
     wanted = os.environ.get("PAIRFOLD_NUM_THREADS")
     if wanted is None:
         return available_cores()
-    if not wanted.isdigit() or int(wanted) < 1:
+    if not (wanted.isascii() and wanted.isdigit()) or int(wanted) < 1:
         raise ValueError(f"PAIRFOLD_NUM_THREADS is {wanted!r}; it must be a positive whole number")
     return int(wanted)
 

@@ -1,0 +1,58 @@
+"""A partial in memory, as the code generator sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from llvmlite import ir
+
+from .builder import I64, Value, loop
+from .frame import Frame
+from .layout import Layout
+
+
+@dataclass
+class Partial:
+    """A partial in memory: for each field an array of components, each of `rows` vectors."""
+
+    builder: ir.IRBuilder
+    arrays: Sequence[Value]
+    types: Sequence[ir.Type]
+    rows: int
+
+    @staticmethod
+    def on_stack(frame: Frame, types: Sequence[ir.Type], dims: Sequence[int], rows: int) -> Partial:
+        arrays = [frame.allocate(t, dim * rows, 64) for dim, t in zip(dims, types, strict=True)]
+        return Partial(frame.builder, arrays, types, rows)
+
+    def place(self, field: int, component: Value, row: Value) -> Value:
+        """The address of a component of a row vector."""
+        b = self.builder
+        index = b.add(b.mul(component, I64(self.rows)), row)
+        return b.gep(self.arrays[field], [index], source_etype=self.types[field])
+
+    def load(self, field: int, component: Value, row: int) -> Value:
+        return self.builder.load(self.place(field, component, I64(row)), typ=self.types[field])
+
+    def store(self, field: int, component: Value, row: int, value: Value) -> None:
+        self.builder.store(value, self.place(field, component, I64(row)))
+
+    def reset(self, frame: Frame, layout: Layout) -> None:
+        """Fill with the identity."""
+        for k, (f, t) in enumerate(zip(layout.plan.fields, self.types, strict=True)):
+            value = identity(frame, f.identity, t)
+            loop(self.builder, I64(0), I64(f.dim), 1, (), lambda d, _, k=k, v=value: self._fill(k, d, v))  # type: ignore[misc]
+
+    def _fill(self, field: int, component: Value, value: Value) -> Sequence[Value]:
+        for r in range(self.rows):
+            self.store(field, component, r, value)
+        return ()
+
+
+def identity(frame: Frame, number: float, lanes: ir.Type) -> Value:
+    """A field's identity in every lane of a type."""
+    if lanes == frame.m.real:
+        return frame.m.const(number)
+    scalar = lanes.element if isinstance(lanes, ir.VectorType) else lanes
+    return frame.m.splat(scalar(int(number)))
