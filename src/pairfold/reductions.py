@@ -22,11 +22,15 @@ INFINITY = float("inf")
 
 @dataclass(frozen=True)
 class Field:
-    """A component of a partial: `dim` numbers of a kind (``"real"`` or ``"index"``), `identity` where nothing was reduced yet."""
+    """A component of a partial: `dim` numbers of a kind (``"real"`` or ``"index"``), `identity` where nothing was reduced yet.
+
+    One that `compensates` is kept between tiles alone; such fields come last.
+    """
 
     dim: int
     identity: float
     kind: str = "real"
+    compensates: bool = False
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,8 @@ class Reduction:
     """What all reductions share. Reductions are values: they compare and hash by class and parameters.
 
     A reduction of formulas F₁, F₂ … has a partial made of `fields`; `lift` makes a partial of one pair, `combine` merges partials
-    given in the order of their columns, `finish` turns the last one into the results. All take and return formulas.
+    given in the order of their columns, `merge` two of them between tiles, where there is time for more care; `finish` turns the
+    last one into the results. All take and return formulas.
     """
 
     name: ClassVar[str]
@@ -56,6 +61,10 @@ class Reduction:
     def combine(self, states: Sequence[State]) -> State:
         """The partial of all the columns of `states`."""
         raise NotImplementedError
+
+    def merge(self, total: State, later: State) -> State:
+        """The partial of the columns of two, between tiles and splits."""
+        return self.combine((total, later))
 
     @property
     def entries(self) -> int:
@@ -93,15 +102,25 @@ def _sum(terms: Sequence[Node]) -> Node:
 
 @dataclass(frozen=True)
 class Sum(Reduction):
-    """Σ F."""
+    """Σ F: plain sums within a tile; between tiles what rounding takes off is kept beside the sum (Knuth's two-sum)."""
 
     name = "sum"
 
     def fields(self, dims: Sequence[int]) -> tuple[Field, ...]:
-        return (Field(dims[0], 0.0),)
+        return Field(dims[0], 0.0), Field(dims[0], 0.0, compensates=True)
 
     def combine(self, states: Sequence[State]) -> State:
         return (_sum([s[0] for s in states]),)
+
+    def merge(self, total: State, later: State) -> State:
+        (a, lost_a), (b, lost_b) = total, later
+        s = a + b
+        taken = s - a
+        lost = (a - (s - taken)) + (b - taken)
+        return s, lost_a + lost_b + where(apply("lt", apply("abs", s), INFINITY), lost, 0)
+
+    def finish(self, state: State) -> tuple[Node, ...]:
+        return (state[0] + state[1],)
 
     def pullback(self, values: Sequence[Node], outs: Sequence[Node], cotangents: Sequence[Node]) -> tuple[Node, ...]:
         return (cotangents[0],)

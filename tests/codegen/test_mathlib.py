@@ -13,6 +13,7 @@ import llvmlite.binding as llvm
 import mpmath  # type: ignore[import-untyped]
 import numpy as np
 import pytest
+import scipy.special  # type: ignore[import-untyped]
 from llvmlite import ir
 
 from pairfold.codegen.builder import I64
@@ -78,13 +79,14 @@ def compiled(bits: int, width: int, kind: str, name: str, arity: int = 1, *extra
     return apply
 
 
-def ulps(got: Array, exact: Array) -> Array:
-    """The distance in units of got's last place at `exact`, inf where only one is nan."""
+def ulps(got: Array, exact: Array, size: Array = None) -> Array:
+    """The distance in units of got's last place at `exact`, or at `size`; inf where only one is nan."""
     kind = np.finfo(got.dtype)
     with np.errstate(all="ignore"):
         rounded = exact.astype(got.dtype)
         same = (got == rounded) | (np.isnan(got) & np.isnan(rounded))
-        exponent = np.maximum(np.frexp(np.where(np.isfinite(exact), exact, 1))[1] - 1, kind.minexp)
+        size = exact if size is None else size
+        exponent = np.maximum(np.frexp(np.where(np.isfinite(size), size, 1))[1] - 1, kind.minexp)
         limit = np.ldexp(exact.dtype.type(1), int(kind.maxexp))  # stands for an overflow
         a, b = (np.clip(v.astype(exact.dtype), -limit, limit) for v in (got, exact))
         error = np.ldexp(np.abs(a - b), kind.nmant - exponent)
@@ -109,11 +111,47 @@ def patterns(bits: int, count: int) -> Array:
 
 
 class Row(NamedTuple):
-    """One function: its reference, where float64 is worth a close look, and results to be met exactly."""
+    """One function: its reference, where float64 is worth a close look, results to be met exactly, and where it is tested."""
 
     reference: Callable[..., Array]
     dense: list[tuple[float, float]]
     exact: list[tuple[float, float]]
+    domain: tuple[float, float] = (-INF, INF)
+    count: int = 300_000  # numbers tested in float64
+
+
+def with_mpmath(fast: Callable[[Array], Array], function: Callable[[Any], Any]) -> Callable[[Array], Array]:
+    """`fast` in float64; in longdouble, where SciPy has no such function, `function` of mpmath's numbers, one by one."""
+
+    def reference(x: Array) -> Array:
+        if x.dtype == np.float64:
+            return fast(x)
+        values = []
+        with mpmath.workprec(160):
+            for v in x:
+                v = float(v)
+                try:
+                    exact = function(mpmath.mpf(v)) if math.isfinite(v) else mpmath.mpf(float(fast(v)))
+                except ValueError:  # a pole
+                    exact = mpmath.mpf(float(fast(v)))
+                high = float(exact)
+                values.append(np.longdouble(high) + (np.longdouble(float(exact - high)) if math.isfinite(high) else 0))
+        return np.array(values)
+
+    return reference
+
+
+def clip(x: Any) -> Any:
+    """Beyond that, mpmath's erfc fails."""
+    return max(min(x, 60), -60)
+
+
+def gelu(x: Array) -> Array:
+    return np.where(x < -50, -0.0, x / 2 * scipy.special.erfc(-np.maximum(x, -50) / np.sqrt(2)))
+
+
+def xlogx(x: Array) -> Array:
+    return np.where(x == 0, 0, x * np.log(x))
 
 
 ROWS = {
@@ -152,7 +190,69 @@ ROWS = {
         [(0, 4), (0, 1e5)],
         [(1, 1), (4, 0.5), (0, INF), (-0.0, -INF), (INF, 0), (-1, NAN), (-INF, NAN)],
     ),
+    "tan": Row(np.tan, [(-4, 4), (-1e5, 1e5), (-1e9, 1e9)], [(0, 0), (-0.0, -0.0), (INF, NAN), (-INF, NAN), (1e-30, 1e-30)]),
+    "sinxdivx": Row(
+        lambda x: np.where(x == 0, 1, np.sin(x) / x), [(-9, 9), (-1e5, 1e5)], [(0, 1), (-0.0, 1), (1e-30, 1), (INF, NAN), (-INF, NAN)]
+    ),
+    "asin": Row(np.arcsin, [(-1, 1), (0.99, 1)], [(0, 0), (-0.0, -0.0), (1, math.pi / 2), (-1, -math.pi / 2), (2, NAN), (-INF, NAN)]),
+    "acos": Row(np.arccos, [(-1, 1), (0.99, 1)], [(1, 0), (-1, math.pi), (0, math.pi / 2), (1.5, NAN), (-1.5, NAN), (INF, NAN)]),
+    "atan": Row(
+        np.arctan, [(-1, 1), (-9, 9)], [(0, 0), (-0.0, -0.0), (INF, math.pi / 2), (-INF, -math.pi / 2), (1, math.pi / 4), (1e-30, 1e-30)]
+    ),
+    "sinh": Row(np.sinh, [(-1, 1), (-9, 9), (-711, 711)], [(0, 0), (-0.0, -0.0), (INF, INF), (-INF, -INF), (1e30, INF), (-1e30, -INF)]),
+    "cosh": Row(np.cosh, [(-1, 1), (-9, 9), (-711, 711)], [(0, 1), (-0.0, 1), (INF, INF), (-INF, INF), (1e30, INF), (-1e30, INF)]),
+    "tanh": Row(np.tanh, [(-1, 1), (-20, 20)], [(0, 0), (-0.0, -0.0), (INF, 1), (-INF, -1), (1e30, 1), (-1e30, -1)]),
+    "expm1": Row(np.expm1, [(-1, 1), (-40, 40), (0, 710)], [(0, 0), (-0.0, -0.0), (INF, INF), (-INF, -1), (1e30, INF), (-1e30, -1)]),
+    "log1p": Row(
+        np.log1p, [(-1, 1), (-1e-3, 1e-3), (0, 1e5)], [(0, 0), (-0.0, -0.0), (1e-30, 1e-30), (-1, -INF), (-2, NAN), (INF, INF), (-INF, NAN)]
+    ),
+    "sigmoid": Row(
+        lambda x: np.where(x < 0, np.exp(-np.abs(x)), 1) / (1 + np.exp(-np.abs(x))),
+        [(-1, 1), (-40, 40), (-746, 0)],
+        [(0, 0.5), (INF, 1), (-INF, 0), (1e30, 1), (-1e30, 0)],
+    ),
+    "softplus": Row(
+        lambda x: np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x))),
+        [(-1, 1), (-40, 40), (-746, 0)],
+        [(INF, INF), (-INF, 0), (1e30, 1e30), (-1e30, 0)],
+    ),
+    "xlogx": Row(xlogx, [(0, 2), (0.99, 1.01), (0, 1e5)], [(0, 0), (-0.0, 0), (1, 0), (INF, INF), (-1, NAN), (-INF, NAN)]),
+    "erf": Row(
+        with_mpmath(scipy.special.erf, lambda x: mpmath.erf(clip(x))),
+        [(-1, 1), (-6, 6)],
+        [(0, 0), (-0.0, -0.0), (INF, 1), (-INF, -1), (1e30, 1), (-1e30, -1)],
+        count=6000,
+    ),
+    "erfc": Row(
+        with_mpmath(scipy.special.erfc, lambda x: mpmath.erfc(clip(x))),
+        [(-1, 1), (-6, 6), (0, 27.3)],
+        [(0, 1), (-0.0, 1), (INF, 0), (-INF, 2), (1e30, 0), (-1e30, 2)],
+        count=6000,
+    ),
+    "gelu": Row(
+        with_mpmath(gelu, lambda x: x / 2 * mpmath.erfc(-clip(x) / mpmath.sqrt(2))),
+        [(-1, 1), (-9, 9), (-39, 0)],
+        [(0, 0), (-0.0, -0.0), (INF, INF), (-INF, -0.0), (1e30, 1e30), (-1e30, -0.0)],
+        count=6000,
+    ),
+    "lgamma": Row(
+        with_mpmath(scipy.special.gammaln, lambda x: mpmath.re(mpmath.loggamma(x))),
+        [(0, 3), (0.99, 1.01), (1.99, 2.01), (3, 9), (9, 1e5)],
+        [(1, 0), (2, 0), (0, INF), (-0.0, INF), (-1, INF), (-7, INF), (-1e20, INF), (INF, INF), (-INF, -INF)],
+        domain=(0, INF),
+        count=2000,
+    ),
+    "digamma": Row(
+        with_mpmath(scipy.special.digamma, mpmath.digamma),
+        [(0, 3), (1.46, 1.47), (3, 9), (9, 1e5)],
+        [(0, -INF), (-0.0, INF), (-1, NAN), (-7, NAN), (-1e20, NAN), (INF, INF), (-INF, NAN)],
+        domain=(0, INF),
+        count=2000,
+    ),
 }
+
+
+PAIRS = {"atan2": np.arctan2, "hypot": np.hypot, "logaddexp": np.logaddexp}
 
 
 @TARGET
@@ -160,10 +260,12 @@ ROWS = {
 def test_bound_over_the_whole_type(name: str, bits: int, width: int, kind: str) -> None:
     row = ROWS[name]
     # Scalars are slow, and run the same instructions as the vectors of the common path.
-    count = (6_000_000 if bits == 32 else 300_000) // (10 if width == 1 else 1)
+    count = (6_000_000 if bits == 32 else row.count) // (10 if width == 1 else 1)
     x = patterns(bits, count)
     if bits == 64:
         x = np.concatenate([x, *(RANDOM.uniform(low, high, count // 4) for low, high in row.dense)])
+    with np.errstate(invalid="ignore"):
+        x = x[~((x < row.domain[0]) | (x > row.domain[1]))]
     error, where = worst(compiled(bits, width, kind, name), row.reference, x)
     assert error <= BOUNDS[name][bits == 64], where
 
@@ -178,7 +280,7 @@ def test_special_values(name: str, bits: int, width: int, kind: str) -> None:
 
 
 @TARGET
-@pytest.mark.parametrize("name", ["sin", "cos"])
+@pytest.mark.parametrize("name", ["sin", "cos", "tan"])
 def test_circular_functions_of_huge_arguments(name: str, bits: int, width: int, kind: str) -> None:
     """Against mpmath, at numbers near multiples of pi/2 too, and with near and far arguments side by side."""
     dtype = np.dtype(f"f{bits // 8}")
@@ -247,6 +349,72 @@ def test_pow_special_values(bits: int, width: int, kind: str) -> None:
     np.testing.assert_allclose(got, want, rtol=4 * np.finfo(got.dtype).eps)
     zero = want == 0
     np.testing.assert_array_equal(np.signbit(got[zero]), np.signbit(want[zero]))
+
+
+@TARGET
+@pytest.mark.parametrize("name", PAIRS)
+def test_bound_of_two_operands(name: str, bits: int, width: int, kind: str) -> None:
+    dtype, count = np.dtype(f"f{bits // 8}"), 200_000 if width > 1 else 20_000
+    some = [*(RANDOM.normal(0, scale, count) for scale in (1, 1, 30)), *np.split(patterns(bits, 7 * count)[: 2 * count], 2)]
+    a, b = (np.concatenate([RANDOM.permutation(v) for v in RANDOM.permutation(some)]).astype(dtype) for _ in range(2))
+    b[::5] = a[::5] * dtype.type(1.0001)
+    wide = np.float64 if bits == 32 else np.longdouble
+    with np.errstate(all="ignore"):
+        exact = PAIRS[name](a.astype(wide), b.astype(wide))
+        greater = np.maximum(a, b).astype(wide)  # it and the rest may cancel
+        unit = np.maximum(np.abs(exact), np.maximum(np.abs(greater), exact - greater)) if name == "logaddexp" else exact
+    error = ulps(compiled(bits, width, kind, name, 2)(a, b), exact, unit)
+    assert error.max() <= BOUNDS[name][bits == 64], (error.max(), a[np.argmax(error)], b[np.argmax(error)])
+
+
+@TARGET
+@pytest.mark.parametrize("name", [*PAIRS, "mod"])
+def test_special_values_of_two_operands(name: str, bits: int, width: int, kind: str) -> None:
+    tiny, huge = float(np.finfo(f"f{bits // 8}").smallest_subnormal), float(np.finfo(f"f{bits // 8}").max)
+    values = [0.0, -0.0, 1, -1, 2, -2.5, 7, INF, -INF, NAN, tiny, -tiny, huge, -huge]
+    a, b = (v.ravel().astype(f"f{bits // 8}") for v in np.meshgrid(values, values))
+    with np.errstate(all="ignore"):
+        want = np.mod(a, b) if name == "mod" else PAIRS[name](a, b)
+        if name == "mod":
+            want = np.where(np.isfinite(want) & (np.abs(a / b) >= 2 / np.finfo(a.dtype).eps), np.copysign(0, b), want)
+    got = compiled(bits, width, kind, name, 2)(a, b)
+    np.testing.assert_allclose(got, want, rtol=4 * np.finfo(got.dtype).eps, atol=2 * tiny)
+    zero = want == 0
+    np.testing.assert_array_equal(np.signbit(got[zero]), np.signbit(want[zero]))
+
+
+@TARGET
+def test_mod_is_exact(bits: int, width: int, kind: str) -> None:
+    dtype = np.dtype(f"f{bits // 8}")
+    a = np.concatenate([RANDOM.normal(0, 10.0 ** RANDOM.uniform(-5, 6, 20_000)), RANDOM.integers(-99, 99, 5_000)]).astype(dtype)
+    b = np.concatenate([RANDOM.normal(0, 1, 20_000), RANDOM.integers(1, 9, 5_000) / 8]).astype(dtype)
+    b[:2000] = a[:2000] / RANDOM.integers(1, 50, 2000).astype(dtype)
+    got, close = compiled(bits, width, kind, "mod", 2)(a, b), np.abs(a / b) < 1 / np.finfo(dtype).eps
+    np.testing.assert_array_equal(got[close], np.mod(a, b)[close])
+    assert np.all(np.abs(got) <= np.abs(b))
+
+
+@TARGET
+@pytest.mark.parametrize("decimals", [-2, -1, 0, 1, 3])
+def test_round_decimals(decimals: int, bits: int, width: int, kind: str) -> None:
+    x = np.concatenate([RANDOM.normal(0, 300, 3_000), np.arange(-50, 50) / 2, np.arange(-500, 500, 5), [0.0, -0.0, INF, -INF, NAN, 1e30]])
+    x = x.astype(f"f{bits // 8}")
+    got, want = compiled(bits, width, kind, "round_decimals", 1, decimals)(x), np.round(x, decimals)
+    np.testing.assert_array_equal(got, want)
+    np.testing.assert_array_equal(np.signbit(got[want == 0]), np.signbit(want[want == 0]))
+
+
+@TARGET
+@pytest.mark.parametrize("name", ["lgamma", "digamma"])
+def test_gamma_functions_of_negative_numbers(name: str, bits: int, width: int, kind: str) -> None:
+    """Where the reflection cancels, the error is that of its terms."""
+    x = np.concatenate([RANDOM.uniform(-9, 0, 1500), RANDOM.uniform(-300, 0, 500), [-1e-5, -1e-30, -0.1, -0.2]]).astype(f"f{bits // 8}")
+    exact = ROWS[name].reference(x.astype(np.longdouble))
+    with np.errstate(all="ignore"):
+        term = np.log(np.pi / np.abs(x * np.sin(np.pi * x))) if name == "lgamma" else np.pi / np.tan(np.pi * x) - 1 / x
+    size = np.maximum(np.abs(exact), np.maximum(np.abs(term), np.abs(exact - term)))
+    error = ulps(compiled(bits, width, kind, name)(x), exact, size)
+    assert error.max() <= 9, x[np.argmax(error)]
 
 
 @TARGET

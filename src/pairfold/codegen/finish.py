@@ -72,7 +72,7 @@ class Finish:
 
     def _combine(self, partial: Value, entry: Value, r: Value) -> Sequence[Value]:
         b, plan = self.frame.builder, self.plan
-        targets = plan.combine(plan.field_slots, plan.entry("entry"))
+        targets = plan.merge(plan.field_slots, plan.entry("entry"))
 
         def store(field: int, index: Index, values: list[Value]) -> None:
             self.state.store(field, index.value(b), 0, values[0])

@@ -40,7 +40,7 @@ class Partial:
 
     def reset(self, frame: Frame, layout: Layout) -> None:
         """Fill with the identity."""
-        for k, (f, t) in enumerate(zip(layout.plan.fields, self.types, strict=True)):
+        for k, (f, t) in enumerate(zip(layout.plan.fields, self.types, strict=False)):
             value = identity(frame, f.identity, t)
             loop(self.builder, I64(0), I64(f.dim), 1, (), lambda d, _, k=k, v=value: self._fill(k, d, v))  # type: ignore[misc]
 

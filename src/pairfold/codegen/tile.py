@@ -50,7 +50,8 @@ class Tile:
         self.tiled = not self.plan.reduction.guarded
         self.partial = self.total
         if self.tiled and not s.state_in_registers:
-            self.partial = Partial.on_stack(self.frame, self.types, dims, s.rows)
+            kept = len(self.plan.tile_fields)
+            self.partial = Partial.on_stack(self.frame, self.types[:kept], dims[:kept], s.rows)
         if not self.tiled:
             self.insert = emit_insertion(self.b.module, self.layout, self.m)
             self.watched = self.frame.allocate(self.m.real, s.rows * s.columns * self.plan.hoisted.body[-1].dim, 64)
@@ -106,7 +107,7 @@ class Tile:
             stop = self.frame.smaller(b.add(start, I64(s.tile)), last)
             carried: list[Value] = []
             if s.state_in_registers:
-                fields = zip(self.plan.fields, self.types, strict=True)
+                fields = list(zip(self.plan.tile_fields, self.types, strict=False))
                 carried = [identity(self.frame, f.identity, t) for f, t in fields for _ in range(f.dim * s.rows)]
             elif self.tiled:
                 self.partial.reset(self.frame, self.layout)
@@ -117,7 +118,7 @@ class Tile:
             carried = loop(b, start, stop, 1, carried, lambda j, c: self._step(j, c, 1))
             if self.tiled:
                 self.state = self._unflatten(carried)
-                targets = self.plan.combine(self.plan.state("total"), self.plan.field_slots)
+                targets = self.plan.merge(self.plan.state("total"), self.plan.tile_slots)
                 self._store(self._evaluator(), targets, self.total)
         return ()
 
@@ -130,7 +131,7 @@ class Tile:
             self._guarded_step(columns)
             return ()
         lifted = [plan.lifted(c) for c in range(columns)]
-        targets = plan.combine(plan.field_slots, *lifted)
+        targets = plan.combine(plan.tile_slots, *lifted)
         evaluator = self._evaluator()
         if not self.schedule.state_in_registers:
             self._store(evaluator, targets, self.partial)
@@ -205,7 +206,7 @@ class Tile:
         values = iter(carried)
         if not self.schedule.state_in_registers:
             return []
-        return [[[next(values) for _ in self.rows] for _ in range(f.dim)] for f in self.plan.fields]
+        return [[[next(values) for _ in self.rows] for _ in range(f.dim)] for f in self.plan.tile_fields]
 
     def _write(self, block: Value, split: Value) -> None:
         """The partial of this block and split to memory; indices become 64-bit column numbers."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 from ..formula.graph import J, Node, slot, substitute, to_string, topological, variables
+from ..formula.operators import spread
 from ..formula.simplify import expand, simplify, specialise
 from ..reductions import Field, Reduction, State
 from .hoist import Hoisted, hoist
@@ -43,9 +44,19 @@ class Plan:
         return self.reduction.fields([f.dim for f in self.formulas])
 
     @cached_property
+    def tile_fields(self) -> tuple[Field, ...]:
+        """Those that are kept within a tile."""
+        return tuple(f for f in self.fields if not f.compensates)
+
+    @cached_property
     def field_slots(self) -> State:
         """The running partial, as formulas."""
         return self.state("state")
+
+    @cached_property
+    def tile_slots(self) -> State:
+        """A tile's partial, as formulas."""
+        return self.field_slots[: len(self.tile_fields)]
 
     def state(self, buffer: str) -> State:
         """A partial kept in `buffer`, as formulas; a field's number is its slots' column."""
@@ -69,6 +80,11 @@ class Plan:
         """The partial of several, as simplified formulas."""
         return simplify(expand(self.reduction.combine(states)))
 
+    def merge(self, total: State, later: State) -> State:
+        """The partial of two, between tiles; what is not kept within one is its identity."""
+        missing = tuple(spread(f.identity, f.dim) for f in self.fields[len(later) :])
+        return simplify(expand(self.reduction.merge(total, later + missing)))
+
     @cached_property
     def results(self) -> tuple[Node, ...]:
         """The results, as formulas of the running partial."""
@@ -77,7 +93,7 @@ class Plan:
     @cached_property
     def operations(self) -> int:
         """Vector instructions a pair takes, as the operators' records count them, the reduction's own included."""
-        step = self.combine(self.field_slots, self.lifted(0))
+        step = self.combine(self.tile_slots, self.lifted(0))
         body = sum(n.op.cost * (n.args[0].dim if n.op.structure == "reduce" else n.dim) for n in topological(step) if n.args)
         return max(body, 1)
 

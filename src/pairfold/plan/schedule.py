@@ -58,7 +58,7 @@ class Schedule:
     lanes: int
     rows: int
     columns: int
-    tile: int = 256
+    tile: int
     unroll: int = 8
     state_in_registers: bool = True
 
@@ -76,7 +76,7 @@ def choose(body: Sequence[Node], reduction: Reduction, bits: int, machine: Machi
     lanes = machine.vector_bits // bits
     many = machine.registers >= 32
     loops = [n for n in topological(body) if n.op.structure == "reduce" and n.args[0].dim > UNROLL]
-    state = sum(f.dim for f in reduction.fields([f.dim for f in body]))
+    state = sum(f.dim for f in reduction.fields([f.dim for f in body]) if not f.compensates)
     in_registers = not reduction.guarded and state <= (6 if many else 3)
     if loops:
         rows, columns = (3 if in_registers or reduction.guarded else 2, 4) if many else (2, 4)
@@ -86,4 +86,6 @@ def choose(body: Sequence[Node], reduction: Reduction, bits: int, machine: Machi
         rows, columns = (2 if many else 1), reduction.blocked
     else:
         rows, columns = (4 if many and state <= 3 else 2), 1
-    return Schedule("direct", lanes, rows, columns, unroll=UNROLL, state_in_registers=in_registers)
+    # Shorter tiles are more accurate; a partial in memory costs more to merge.
+    tile = 32 if in_registers else 256
+    return Schedule("direct", lanes, rows, columns, tile, unroll=UNROLL, state_in_registers=in_registers)
