@@ -24,6 +24,7 @@ AXIS_OF = {0: "i", 1: "j"}
 PAIRS_WORTH_CONTRACTING = 1 << 24
 ROWS_WORTH_CONTRACTING = 256
 COLUMNS_FOR_CENTRE = 1024
+FAR = 16.0  # times the mean squared distance from the centre
 
 
 @lru_cache(maxsize=4096)
@@ -95,10 +96,14 @@ class Fold:
         if kept * reduced >= PAIRS_WORTH_CONTRACTING and min(kept, reduced) >= ROWS_WORTH_CONTRACTING:
             contracted = contraction(self.oriented, self.reduction, bits)
             if contracted is not None:
-                centre = _centre(contracted, operands, reduced, bits)
+                centre, far = _centre(contracted, operands, reduced, bits)
+                if contracted.scale is None and not far:
+                    contracted = contraction(self.oriented, self.reduction, bits, centred=False)
+                    assert contracted is not None
                 operands_and_centre = [*operands, operand_of(centre)]
                 if _loses_nothing(contracted, operands_and_centre, kept, reduced, bits):
-                    cpu.kernel(contracted.formulas, self.reduction, bits)(operands_and_centre, outputs, kept, reduced)
+                    used = len(variables(contracted.formulas))
+                    cpu.kernel(contracted.formulas, self.reduction, bits)(operands_and_centre[:used], outputs, kept, reduced)
                     return
         cpu.kernel(self.oriented, self.reduction, bits)(operands, outputs, kept, reduced)
 
@@ -134,9 +139,16 @@ def _rowwise(formula: Node, axis: int, operands: Sequence[Operand], rows: int, b
     return values
 
 
-def _centre(contracted: Contraction, operands: Sequence[Operand], columns: int, bits: int) -> np.ndarray:
-    """A point among the columns, (dim,): the mean of some. Any point is right; a central one leaves the norms small."""
-    return _rowwise(contracted.columns, 0, operands, min(columns, COLUMNS_FOR_CENTRE), bits).mean(0)
+def _centre(contracted: Contraction, operands: Sequence[Operand], columns: int, bits: int) -> tuple[np.ndarray, bool]:
+    """A point among the columns, (dim,), and whether they lie far from the origin for their spread.
+
+    Any point is right; a central one leaves the norms small, and the mean of some columns is central enough.
+    """
+    some = _rowwise(contracted.columns, 0, operands, min(columns, COLUMNS_FOR_CENTRE), bits)
+    with np.errstate(all="ignore"):
+        centre = some.mean(0)
+        far = not (centre**2).sum() <= FAR * np.square(some - centre).sum(1).mean()
+    return centre, far
 
 
 def _loses_nothing(contracted: Contraction, operands: Sequence[Operand], rows: int, columns: int, bits: int) -> bool:

@@ -78,8 +78,10 @@ def choose(body: Sequence[Node], reduction: Reduction, bits: int, machine: Machi
     loops = [n for n in topological(body) if n.op.structure == "reduce" and n.args[0].dim > UNROLL]
     state = sum(f.dim for f in reduction.fields([f.dim for f in body]) if not f.compensates)
     in_registers = not reduction.guarded and state <= (6 if many else 3)
-    if loops:
-        rows, columns = (3 if in_registers or reduction.guarded else 2, 4) if many else (2, 4)
+    if loops and reduction.guarded:
+        rows, columns = (4, 4) if many else (2, 4)
+    elif loops:
+        rows, columns = (3 if in_registers else 2, 4) if many else (2, 4)
     elif not in_registers:
         rows, columns = (2, 1) if reduction.guarded else (2, 4)
     elif reduction.blocked > 1:
