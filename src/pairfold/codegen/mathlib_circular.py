@@ -92,7 +92,7 @@ class Circular(Elementary):
         return self._sine(x, cosine=True)
 
     def tan(self, x: Value) -> Value:
-        """The tangent within 1.55 ulp, for any finite x."""
+        """The tangent within 1.6 ulp, for any finite x."""
         rest, tail, parity = self._turns(x, quarters=True)
         z, one = self.mul(rest, rest), self.const(1.0)
         bend = self._polynomial(z, POLYNOMIALS["quarter sine", self.bits])

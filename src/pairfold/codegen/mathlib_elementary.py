@@ -1,7 +1,8 @@
 """The kernels of the vector mathematics: exponentials, logarithms and powers, and the steps they are made of.
 
 The polynomials are minimax fits (Remez exchange in 50 digits), with their coefficients rounded to the lanes' type. Those of
-exp2 (float32) were then moved by a few units in the last place, to lower the measured error of the whole method.
+exp2 (float32) were then moved by a few units in the last place, to lower the measured error of the whole method;
+those of exp2 (float64) are a least-squares fit at Chebyshev nodes that keeps the first one rounded.
 
 A target without a fused multiply-add instruction would turn `fma` into a library call; every target Pairfold compiles for
 has one.
@@ -181,10 +182,9 @@ class Elementary(Lanes):
         return self._scaled_table(shifted, rest, whole, alive)
 
     def _exp_parts(self, x: Value, tail: Value | None = None) -> tuple[Value, Callable[[Value], Value]]:
-        """e^(x + tail) - 1 up to a power of 2 within 0.5 ulp of e^x, and what multiplies by that power, for x <= 1.
+        """e^(x + tail) - 1 up to a power of 2 within 0.5 ulp of e^x, and what multiplies by that power.
 
-        More precise than `exp`. What is computed with the first is rounded once more at most. Where e^x underflows, the second
-        gives 0.
+        More precise than `exp`, for x far from where e^x overflows. Where it underflows, the second gives 0.
         """
         high, low = (self.const(c) for c in LOG2E[self.bits])
         lowest = -104.0 if self.bits == 32 else -746.0

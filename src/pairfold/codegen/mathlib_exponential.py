@@ -1,4 +1,7 @@
-"""Functions made of exponentials and logarithms, without the loss of digits that the plain formulas have."""
+"""Functions made of exponentials and logarithms, without the loss of digits that the plain formulas have.
+
+The polynomials are minimax fits; the ratio of tanh interpolates at Chebyshev nodes.
+"""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import platform
 import threading
 from collections.abc import Callable, Sequence
@@ -17,12 +18,21 @@ PHASE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)
 _lock = threading.Lock()
 
 
+# x86's architecture levels, which PAIRFOLD_CPU may name: kernels are then the same on all computers that share a cache.
+LEVELS = {
+    "x86-64": frozenset({"sse2"}),
+    "x86-64-v3": frozenset({"sse2", "avx", "avx2", "fma"}),
+    "x86-64-v4": frozenset({"sse2", "avx", "avx2", "fma", "avx512f", "avx512dq", "avx512bw", "avx512vl"}),
+}
+
+
 class Host(NamedTuple):
     """The computer, as far as generated code depends on it."""
 
     triple: str
     cpu: str
     features: frozenset[str]
+    flags: str
     vector_bits: int
     registers: int
 
@@ -41,21 +51,26 @@ def host() -> Host:
     """Find out what this computer's vector units are."""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
+    cpu, flags = llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
     features = frozenset(name for name, there in llvm.get_host_cpu_features().items() if there)
+    wanted = os.environ.get("PAIRFOLD_CPU")
+    if wanted is not None:
+        if wanted not in LEVELS:
+            raise ValueError(f"PAIRFOLD_CPU is {wanted!r}; it must be one of {', '.join(LEVELS)}")
+        cpu, flags, features = wanted, "", LEVELS[wanted]
     if "avx512f" in features:
         bits, registers = 512, 32
     elif "avx" in features:
         bits, registers = 256, 16
     else:  # SSE2 or NEON
         bits, registers = 128, 32 if platform.machine().lower() in ("aarch64", "arm64") else 16
-    return Host(llvm.get_process_triple(), llvm.get_host_cpu_name(), features, bits, registers)
+    return Host(llvm.get_process_triple(), cpu, features, flags, bits, registers)
 
 
 def _new_machine() -> llvm.TargetMachine:
     here = host()
-    flags = llvm.get_host_cpu_features().flatten()
     return llvm.Target.from_triple(here.triple).create_target_machine(
-        cpu=here.cpu, features=flags, opt=3, reloc="static", codemodel="jitdefault"
+        cpu=here.cpu, features=here.flags, opt=3, reloc="static", codemodel="jitdefault"
     )
 
 
