@@ -284,6 +284,115 @@ class LazyTensor:
         """The cosine."""
         return self._apply("cos")
 
+    def log1p(self) -> LazyTensor:
+        """log(1 + value), accurate near 0."""
+        return self._apply("log1p")
+
+    def expm1(self) -> LazyTensor:
+        """exp(value) - 1, accurate near 0."""
+        return self._apply("expm1")
+
+    def tan(self) -> LazyTensor:
+        """The tangent."""
+        return self._apply("tan")
+
+    def asin(self) -> LazyTensor:
+        """The inverse sine."""
+        return self._apply("asin")
+
+    def acos(self) -> LazyTensor:
+        """The inverse cosine."""
+        return self._apply("acos")
+
+    def atan(self) -> LazyTensor:
+        """The inverse tangent."""
+        return self._apply("atan")
+
+    def sinh(self) -> LazyTensor:
+        """The hyperbolic sine."""
+        return self._apply("sinh")
+
+    def cosh(self) -> LazyTensor:
+        """The hyperbolic cosine."""
+        return self._apply("cosh")
+
+    def tanh(self) -> LazyTensor:
+        """The hyperbolic tangent."""
+        return self._apply("tanh")
+
+    def sigmoid(self) -> LazyTensor:
+        """1 / (1 + exp(-value))."""
+        return self._apply("sigmoid")
+
+    def softplus(self) -> LazyTensor:
+        """log(1 + exp(value))."""
+        return self._apply("softplus")
+
+    def erf(self) -> LazyTensor:
+        """The error function."""
+        return self._apply("erf")
+
+    def erfc(self) -> LazyTensor:
+        """One minus the error function."""
+        return self._apply("erfc")
+
+    def gelu(self) -> LazyTensor:
+        """The value times the normal distribution function of it."""
+        return self._apply("gelu")
+
+    def xlogx(self) -> LazyTensor:
+        """value · log(value), 0 at 0."""
+        return self._apply("xlogx")
+
+    def sinxdivx(self) -> LazyTensor:
+        """sin(value) / value, 1 at 0."""
+        return self._apply("sinxdivx")
+
+    def floor(self) -> LazyTensor:
+        """The next lower whole number."""
+        return self._apply("floor")
+
+    def ceil(self) -> LazyTensor:
+        """The next higher whole number."""
+        return self._apply("ceil")
+
+    def trunc(self) -> LazyTensor:
+        """The whole number towards 0."""
+        return self._apply("trunc")
+
+    def inv(self) -> LazyTensor:
+        """One over the value."""
+        return self._apply("inv")
+
+    sinc = sinxdivx
+
+    def round(self, decimals: int = 0) -> LazyTensor:
+        """The value rounded to a number of decimals, ties to even, as NumPy does."""
+        if isinstance(decimals, bool) or not hasattr(decimals, "__index__"):
+            raise TypeError(f"round takes a whole number of decimals, not {decimals!r}")
+        return self._apply("round", attrs=(decimals.__index__(),))
+
+    def atan2(self, other: Any) -> LazyTensor:
+        """The angle of the point (other, self), pair by pair."""
+        return self._apply("atan2", other)
+
+    def hypot(self, other: Any) -> LazyTensor:
+        """sqrt(self² + other²) without overflow, pair by pair."""
+        return self._apply("hypot", other)
+
+    def logaddexp(self, other: Any) -> LazyTensor:
+        """log(exp(self) + exp(other)) without overflow, pair by pair."""
+        return self._apply("logaddexp", other)
+
+    def mod(self, modulus: Any, offset: Any = 0) -> LazyTensor:
+        """The value less the multiple of the modulus that brings it to [offset, offset + modulus)."""
+        if isinstance(offset, (int, float)) and offset == 0:
+            return self._apply("mod", modulus)
+        return (self - offset)._apply("mod", modulus) + offset
+
+    def __mod__(self, modulus: Any) -> LazyTensor:
+        return self.mod(modulus)
+
     def power(self, exponent: Any) -> LazyTensor:
         """As ``**``."""
         return self**exponent

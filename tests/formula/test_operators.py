@@ -19,6 +19,7 @@ def attributes(name: str, dim: int) -> list[tuple]:
     """Static parameters worth a test."""
     return {
         "powi": [(3,), (4,), (7,), (-2,), (-3,)],
+        "round": [(0,), (2,), (-1,)],
         "extract": [(0, 1), (dim - 1, 1), (dim // 2, dim - dim // 2)],
         "spread": [(dim,)] if dim > 1 else [(1,), (5,), (20,)],
     }.get(name, [()])
@@ -48,13 +49,14 @@ def arrays(random, dim: int, dtype, make, rows: int = 19, columns: int = 4) -> l
 
 
 def plain(random, shape):
-    return random.normal(size=shape) * 2
+    """Short enough that sums of two are exact: a function's jumps and poles are then where float64 has them."""
+    return np.round(random.normal(size=shape) * 128) / 64
 
 
 def special(random, shape):
     """Ties, zeros of both signs, infinities and nan."""
     values = random.choice([0.0, -0.0, 1.0, -1.0, 2.0, 0.5, -3.0, np.inf, -np.inf, np.nan], size=shape)
-    return np.where(random.random(shape) < 0.5, values, np.round(random.normal(size=shape), 1))
+    return np.where(random.random(shape) < 0.5, values, np.round(random.normal(size=shape) * 8) / 8)
 
 
 def without_nan(random, shape):
@@ -110,6 +112,11 @@ def positive(random, shape):
     return random.uniform(0.5, 1.5, shape)
 
 
+def inside(random, shape):
+    """Where the inverse sine of a sum of two is smooth."""
+    return random.uniform(0.1, 0.45, shape)
+
+
 def differences(formula: Node, data, variable: Node, component: int) -> np.ndarray:
     """The derivative by one component of a variable, (M, N, D), from central differences."""
     h = 1e-5
@@ -148,7 +155,7 @@ def _leaves(node):
 @pytest.mark.parametrize("dim", [1, 3, 10])
 @pytest.mark.parametrize("name", TABLE)
 def test_derivatives(name, dim, random):
-    data = arrays(random, dim, np.float64, positive, rows=3, columns=2)
+    data = arrays(random, dim, np.float64, inside if name in ("asin", "acos") else positive, rows=3, columns=2)
     for formula in formulas(name, dim):
         check_derivatives(formula, data)
 
@@ -156,7 +163,7 @@ def test_derivatives(name, dim, random):
 @pytest.mark.parametrize("name", TABLE)
 def test_second_derivatives(name, random):
     dim = 2
-    data = arrays(random, dim, np.float64, positive, rows=3, columns=2)
+    data = arrays(random, dim, np.float64, inside if name in ("asin", "acos") else positive, rows=3, columns=2)
     for formula in formulas(name, dim):
         for gradient in vjp(formula, _leaves(formula), var("j", 4, 2) if formula.dim == 2 else var("j", 7, 1)):
             if gradient is not None:

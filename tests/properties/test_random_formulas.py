@@ -22,7 +22,8 @@ INTERNAL = {"unset", "fmax", "fmin", "exp_nonpositive", "exp_or_zero"}  # made b
 NAMES = sorted(name for name, op in OPERATORS.items() if op.structure != "leaf" and name not in INTERNAL)
 DIMS = st.one_of(st.sampled_from([1, 3, 8, 9]), st.integers(1, 20))
 SIZES = st.one_of(st.integers(1, 40), st.sampled_from([63, 64, 65, 255, 256, 257, 300]))
-JUMPS = {"sign", "step", "lt", "le", "gt", "ge", "eq", "ne", "logical_and", "logical_or", "logical_not", "isnan", "where"}
+JUMPS = {"sign", "step", "lt", "le", "gt", "ge", "eq", "ne", "logical_and", "logical_or", "logical_not", "isnan", "where",
+         "floor", "ceil", "trunc", "round", "mod"}  # fmt: skip
 
 
 @st.composite
@@ -43,6 +44,8 @@ def formulas(draw, jumps: bool = True) -> Node:
         attrs: tuple = ()
         if name == "powi":
             attrs = (draw(st.sampled_from([-2, 3, 4])),)
+        elif name == "round":
+            attrs = (draw(st.integers(0, 2)),)
         elif name == "extract":
             start = draw(st.integers(0, first.dim - 1))
             attrs = (start, draw(st.integers(1, first.dim - start)))

@@ -6,6 +6,8 @@ by identity, common subexpressions are shared for free, and functions of formula
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -81,6 +83,17 @@ class Node:
 Operand = Node | float
 
 _interned: WeakValueDictionary[tuple[Any, ...], Node] = WeakValueDictionary()
+_interning = threading.RLock()  # a collection may run, and build formulas, while it is held
+
+
+def _new_lock() -> None:
+    """In a forked child, where another thread may have held it."""
+    global _interning
+    _interning = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_new_lock)
 
 
 def intern(op: Operator, args: tuple[Node, ...], attrs: tuple[Any, ...], dim: int, axes: int, kind: str = "real") -> Node:
@@ -88,7 +101,10 @@ def intern(op: Operator, args: tuple[Node, ...], attrs: tuple[Any, ...], dim: in
     key = (op.name, args, attrs)
     node = _interned.get(key)
     if node is None:
-        node = _interned.setdefault(key, Node(op, args, attrs, dim, axes, kind))
+        with _interning:  # two threads must not each make their own
+            node = _interned.get(key)
+            if node is None:
+                node = _interned[key] = Node(op, args, attrs, dim, axes, kind)
     return node
 
 
@@ -209,23 +225,13 @@ def fingerprint(roots: Iterable[Node]) -> str:
 
 def to_string(node: Node, names: Mapping[Node, str] | None = None) -> str:
     """The formula in the notation of Python, e.g. ``exp(-sum((x0 - y1)**2))``."""
+    from .operators import bare
+
     shown: dict[Node, str] = dict(names or {})
     for n in topological([node]):
         if n not in shown:
             shown[n] = n.op.show(tuple(shown[a] for a in n.args), n.attrs)
-    return _strip(shown[node])
-
-
-def _strip(text: str) -> str:
-    """Without a pair of brackets around the whole."""
-    if not text.startswith("("):
-        return text
-    depth = 0
-    for k, character in enumerate(text):
-        depth += {"(": 1, ")": -1}.get(character, 0)
-        if depth == 0:
-            return text[1:-1] if k == len(text) - 1 else text
-    return text
+    return bare(shown[node])
 
 
 def _rebuild(name: str, args: tuple[Node, ...], attrs: tuple[Any, ...]) -> Node:

@@ -6,6 +6,7 @@ code on every target are then tested from this table.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 from .graph import Node, Operand, apply
 
 Dims = Callable[[Sequence[int], tuple[Any, ...]], "int | str"]
+Show = Callable[[tuple[str, ...], tuple[Any, ...]], str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +63,7 @@ class Operator:
     name: str
     structure: str
     dims: Dims
-    show: Callable[[tuple[str, ...], tuple[Any, ...]], str]
+    show: Show
     numpy: Callable[..., Any]
     emit: Callable[..., Any] | None = None
     partials: Callable[[Node], tuple[Operand | None, ...]] | None = None
@@ -108,34 +110,33 @@ def _spread(dims: Sequence[int], attrs: tuple[Any, ...]) -> int | str:
 # ---- how formulas are written
 
 
-def _call(name: str) -> Callable[[tuple[str, ...], tuple[Any, ...]], str]:
-    def show(args: tuple[str, ...], attrs: tuple[Any, ...]) -> str:
-        bare = [a[1:-1] if len(args) == 1 and a.startswith("(") and a.endswith(")") and _balanced(a[1:-1]) else a for a in args]
-        return f"{name}({', '.join([*bare, *map(str, attrs)])})"
+class Bracketed(str):
+    """A text in brackets, which may be left off where others stand around it."""
 
-    return show
-
-
-def _balanced(text: str) -> bool:
-    depth = 0
-    for character in text:
-        depth += {"(": 1, ")": -1}.get(character, 0)
-        if depth < 0:
-            return False
-    return depth == 0
+    def bare(self) -> str:
+        return self[1:-1]
 
 
-def _prefix(symbol: str) -> Callable[[tuple[str, ...], tuple[Any, ...]], str]:
-    return lambda args, attrs: f"(-{args[0]})"
+def bare(text: str) -> str:
+    """Without brackets around the whole."""
+    return text.bare() if isinstance(text, Bracketed) else text
 
 
-def _infix(symbol: str) -> Callable[[tuple[str, ...], tuple[Any, ...]], str]:
-    return lambda args, attrs: f"({args[0]} {symbol} {args[1]})"
+def _call(name: str) -> Show:
+    return lambda args, attrs: f"{name}({', '.join([*map(bare, args), *map(str, attrs)])})"
+
+
+def _prefix(symbol: str) -> Show:
+    return lambda args, attrs: Bracketed(f"({symbol}{args[0]})")
+
+
+def _infix(symbol: str) -> Show:
+    return lambda args, attrs: Bracketed(f"({args[0]} {symbol} {args[1]})")
 
 
 def _number(args: tuple[str, ...], attrs: tuple[Any, ...]) -> str:
     text = f"{float.fromhex(attrs[0]):g}"
-    return f"({text})" if text.startswith("-") else text
+    return Bracketed(f"({text})") if text.startswith("-") else text
 
 
 def _variable(args: tuple[str, ...], attrs: tuple[Any, ...]) -> str:
@@ -195,6 +196,26 @@ def _clamp_partials(node: Node) -> tuple[Operand | None, ...]:
 def _pow_partials(node: Node) -> tuple[Operand | None, ...]:
     a, b = node.args
     return b * apply("pow", a, b - 1), where(apply("eq", a, 0), 0, node * apply("log", a))
+
+
+TWO_OVER_ROOT_PI = 2 / math.sqrt(math.pi)
+_erf = np.vectorize(math.erf, otypes=[float])
+_erfc = np.vectorize(math.erfc, otypes=[float])
+
+
+def _gelu(a: np.ndarray) -> np.ndarray:
+    return np.where(a == -np.inf, -0.0, 0.5 * a * _erfc(np.where(a == -np.inf, 0.0, -a) / math.sqrt(2)))
+
+
+def _gelu_partial(y: Node, a: Node) -> Node:
+    density = apply("exp", -0.5 * apply("square", a)) * (1 / math.sqrt(2 * math.pi))
+    return 0.5 * apply("erfc", a * -math.sqrt(0.5)) + a * density
+
+
+def _atan2_partials(node: Node) -> tuple[Operand | None, ...]:
+    a, b = node.args
+    squared = apply("square", a) + apply("square", b)
+    return b / squared, -a / squared
 
 
 # ---- components moved
@@ -293,14 +314,14 @@ _TABLE = [
     Operator("mul", "elementwise", broadcast, _infix("*"), np.multiply, lambda m, a, b: m.mul(a, b), lambda n: (n.args[1], n.args[0]),
              doc="a b", keops="Mult", sign=lambda a, b: a * b),
     Operator("div", "elementwise", broadcast, _infix("/"), np.divide, lambda m, a, b: m.div(a, b),
-             lambda n: (1 / n.args[1], -n / n.args[1]), cost=8, doc="a / b", keops="Divide", sign=lambda a, b: a * b),
+             lambda n: (1 / n.args[1], -n / n.args[1]), cost=8, doc="a / b", keops="Divide", sign=lambda a, b: a if b == 1 else 0),
     Operator("neg", "elementwise", broadcast, _prefix("-"), np.negative, lambda m, a: m.neg(a), lambda n: (-1,),
              doc="-a", keops="Minus", sign=lambda a: -a),
-    Operator("square", "elementwise", broadcast, lambda args, attrs: f"({args[0]}**2)", np.square, lambda m, a: m.mul(a, a),
+    Operator("square", "elementwise", broadcast, lambda args, attrs: Bracketed(f"({args[0]}**2)"), np.square, lambda m, a: m.mul(a, a),
              lambda n: (2 * n.args[0],), doc="a²", keops="Square", sign=lambda a: 1),
-    Operator("powi", "elementwise", broadcast, lambda args, attrs: f"({args[0]}**{attrs[0]})", lambda a, n: a ** float(n),
+    Operator("powi", "elementwise", broadcast, lambda args, attrs: Bracketed(f"({args[0]}**{attrs[0]})"), lambda a, n: a ** float(n),
              lambda m, a, n: m.powi(a, n), _power_partial, cost=4, doc="a to a fixed integer power", keops="Pow"),
-    Operator("pow", "elementwise", broadcast, lambda args, attrs: f"({args[0]} ** {args[1]})", np.power, lambda m, a, b: m.pow(a, b),
+    Operator("pow", "elementwise", broadcast, _infix("**"), np.power, lambda m, a, b: m.pow(a, b),
              _pow_partials, cost=60, doc="a to the power b", keops="Powf"),
     # ---- functions
     _function("sqrt", np.sqrt, lambda y, a: 0.5 * _inverse_root_or_zero(a), "square root; its derivative at 0 is taken as 0",
@@ -314,6 +335,41 @@ _TABLE = [
     _function("relu", _rectify, lambda y, a: _positive(a), "the larger of a and 0", "ReLU", sign=lambda a: 1),
     _function("sin", np.sin, lambda y, a: apply("cos", a), "sine", cost=20),
     _function("cos", np.cos, lambda y, a: -apply("sin", a), "cosine", cost=20),
+    _function("log1p", np.log1p, lambda y, a: 1 / (1 + a), "log(1 + a), accurate near 0", cost=28),
+    _function("expm1", np.expm1, lambda y, a: y + 1, "exp(a) - 1, accurate near 0", cost=22),
+    _function("tan", np.tan, lambda y, a: 1 + apply("square", y), "tangent", cost=30),
+    _function("asin", np.arcsin, lambda y, a: apply("rsqrt", 1 - apply("square", a)), "inverse sine", cost=18),
+    _function("acos", np.arccos, lambda y, a: -apply("rsqrt", 1 - apply("square", a)), "inverse cosine", cost=22),
+    _function("atan", np.arctan, lambda y, a: 1 / (1 + apply("square", a)), "inverse tangent", cost=17),
+    _function("sinh", np.sinh, lambda y, a: apply("cosh", a), "hyperbolic sine", cost=27),
+    _function("cosh", np.cosh, lambda y, a: apply("sinh", a), "hyperbolic cosine", cost=26, sign=lambda a: 1),
+    _function("tanh", np.tanh, lambda y, a: 1 - apply("square", y), "hyperbolic tangent", cost=27),
+    _function("sigmoid", lambda a: 1 / (1 + np.exp(-a)), lambda y, a: y * (1 - y), "1 / (1 + exp(-a))", cost=24, sign=lambda a: 1),
+    _function("softplus", lambda a: np.logaddexp(0, a), lambda y, a: apply("sigmoid", a), "log(1 + exp(a))", cost=38, sign=lambda a: 1),
+    _function("erf", _erf, lambda y, a: TWO_OVER_ROOT_PI * apply("exp", -apply("square", a)), "error function", cost=64),
+    _function("erfc", _erfc, lambda y, a: -TWO_OVER_ROOT_PI * apply("exp", -apply("square", a)), "1 - erf(a)", cost=57,
+              sign=lambda a: 1),
+    _function("gelu", _gelu, _gelu_partial, "a times the normal distribution function of a", cost=65),
+    _function("xlogx", lambda a: np.where(a == 0, 0.0, a * np.log(np.where(a == 0, 1.0, a))), lambda y, a: apply("log", a) + 1,
+              "a log(a), 0 at 0", "XLogX", cost=28),
+    _function("sinxdivx", lambda a: np.where(a == 0, 1.0, np.sin(a) / np.where(a == 0, 1.0, a)),
+              lambda y, a: where(apply("eq", a, 0), 0, (apply("cos", a) - y) / a), "sin(a) / a, 1 at 0", "SinXDivX", cost=30),
+    _function("floor", np.floor, lambda y, a: None, "the next lower whole number"),
+    _function("ceil", np.ceil, lambda y, a: None, "the next higher whole number"),
+    _function("trunc", np.trunc, lambda y, a: None, "the whole number towards 0"),
+    Operator("round", "elementwise", broadcast, _call("round"), np.round, lambda m, a, d: m.round_decimals(a, d), lambda n: (None,), cost=4,
+             doc="a rounded to d decimals, ties to even as NumPy's", keops="Round"),
+    Operator("atan2", "elementwise", broadcast, _call("atan2"), np.arctan2, lambda m, a, b: m.atan2(a, b), _atan2_partials, cost=31,
+             doc="the angle of the point (b, a)", keops="Atan2"),
+    Operator("mod", "elementwise", broadcast, _call("mod"), np.mod, lambda m, a, b: m.mod(a, b),
+             lambda n: (1, -apply("floor", n.args[0] / n.args[1])), cost=15, keops="Mod",
+             doc="the remainder, of the sign of b, as NumPy's mod"),
+    Operator("hypot", "elementwise", broadcast, _call("hypot"), np.hypot, lambda m, a, b: m.hypot(a, b),
+             lambda n: (n.args[0] / n, n.args[1] / n), cost=16, sign=lambda a, b: 1, doc="sqrt(a² + b²) without overflow"),
+    Operator("logaddexp", "elementwise", broadcast, _call("logaddexp"), np.logaddexp, lambda m, a, b: m.logaddexp(a, b),
+             lambda n: (apply("sigmoid", n.args[0] - n.args[1]), apply("sigmoid", n.args[1] - n.args[0])), cost=50,
+             doc="log(exp(a) + exp(b)) without overflow"),
+    Operator("inv", "derived", broadcast, _call("inv"), lambda a: 1 / a, definition=lambda a: 1 / a, doc="1 / a", keops="Inv"),
     _function("isnan", lambda a: np.isnan(a) * 1.0, lambda y, a: None, "1 where a is nan, else 0", "IsNan", method="one_if_nan"),
     Operator("clamp", "elementwise", broadcast, _call("clamp"), lambda a, low, high: np.minimum(np.maximum(a, low), high),
              lambda m, a, low, high: m.clamp(a, low, high), _clamp_partials, doc="a kept between two bounds", keops="Clamp"),
@@ -366,7 +422,7 @@ _TABLE = [
              transpose=lambda n, g: (apply("sum", g) if n.args[0].dim == 1 else g,),
              cost=0, doc="one number, repeated", sign=lambda a: a),
     # ---- derived: these stand for a formula of the others
-    Operator("dot", "derived", _to_scalar, lambda args, attrs: f"({args[0]} | {args[1]})",
+    Operator("dot", "derived", _to_scalar, _infix("|"),
              lambda a, b: (a * b).sum(-1, keepdims=True),
              definition=lambda a, b: apply("sum", spread_to(a * b, max(a.dim, b.dim))), doc="inner product", keops="Scalprod"),
     Operator("sqnorm2", "derived", _to_scalar, _call("sqnorm2"), lambda a: np.square(a).sum(-1, keepdims=True),
