@@ -59,6 +59,6 @@ def compute(formulas: Sequence[Node], reduction: Reduction, axis: int, arrays: S
     """What the compiled kernel gives, the results' shapes as `expected` has them."""
     fold, used = make_fold(tuple(formulas), reduction, axis)
     sizes = lengths(formulas, arrays, pair)
-    results = backend_of(arrays[0]).results(fold, [arrays[k] for k in used], sizes[1 - axis], sizes[axis], arrays[0])
+    results = backend_of(arrays[0]).results(fold, [arrays[k] for k in used], sizes[1 - axis], sizes[axis], arrays[0].dtype.itemsize * 8)
     shape = reduction.shape(fold.dims)
     return tuple(r.reshape(sizes[1 - axis], *shape) for r in results[: reduction.public])

@@ -95,6 +95,7 @@ class LazyTensor:
             self.formula, self.leaves, self._inner, self._kind, self._lengths = x.formula, x.leaves, x._inner, x._kind, x._lengths
             return
         self._kind, self._lengths = None, (None, None)
+        x = _number(x)
         if isinstance(x, bool) or not (isinstance(x, (int, float)) or is_array(x)):
             raise TypeError(f"a LazyTensor is made from a NumPy array, a PyTorch tensor or a number, not from {type(x).__name__}")
         if isinstance(x, (int, float)):
@@ -269,7 +270,7 @@ class LazyTensor:
         return self._apply("sign")
 
     def step(self) -> LazyTensor:
-        """1 where ≥ 0, else 0."""
+        """1 where ≥ 0, else 0; nan stays nan."""
         return self._apply("step")
 
     def relu(self) -> LazyTensor:
@@ -447,6 +448,8 @@ class LazyTensor:
 
     def elem(self, i: int) -> LazyTensor:
         """Component ``i`` of each vector."""
+        if isinstance(i, int) and -self.formula.dim <= i < 0:
+            i += self.formula.dim
         return self.extract(i, 1)._without_inner()
 
     def extract(self, i: int, d: int) -> LazyTensor:
@@ -706,11 +709,16 @@ class LazyTensor:
                      "pow": "__rpow__", "matmul": "__rmatmul__", "lt": "__gt__", "le": "__ge__", "gt": "__lt__", "ge": "__le__",
                      "eq": "__eq__", "ne": "__ne__"}.get(name.strip("_").removeprefix("r"))  # fmt: skip
         if reflected and not kwargs and len(args) == 2:
-            tensor, lazy = (args[0], args[1]) if isinstance(args[1], cls) else (args[1], args[0])
-            if name.startswith("__r"):  # Tensor.__rsub__(tensor, lazy) is lazy - tensor
-                return getattr(lazy, name.replace("__r", "__", 1))(tensor)
-            return getattr(lazy, reflected)(tensor)
-        return NotImplemented
+            if isinstance(args[1], cls) and not isinstance(args[0], cls):
+                tensor, lazy = args
+                if name.startswith("__r"):  # Tensor.__rsub__(tensor, lazy) is lazy - tensor
+                    return getattr(lazy, name.replace("__r", "__", 1))(tensor)
+                return getattr(lazy, reflected)(tensor)
+            direct = {"div": "truediv", "true_divide": "truediv"}.get(name, name.strip("_"))
+            return getattr(args[0], f"__{direct}__")(args[1])
+        raise TypeError(
+            f"torch.{name} does not take a symbolic matrix: use its methods, e.g. K.exp(), or reduce it first, e.g. K.sum(dim=1)"
+        )
 
 
 # ---- functions
@@ -799,6 +807,14 @@ cat = concat
 # ---- how LazyTensors are put together
 
 
+def _number(x: Any) -> Any:
+    """A Python number in place of an array of no axes that nothing is differentiated by: it has no part in choosing a type."""
+    if is_array(x) and x.ndim == 0 and not getattr(x, "requires_grad", False):
+        value = x.item()
+        return value if isinstance(value, (int, float)) and not isinstance(value, bool) else x
+    return x
+
+
 def _kind_of(x: Any) -> Kind:
     backend = backend_of(x)
     dtype = backend.dtype(x)
@@ -868,6 +884,14 @@ def _lift(value: Any) -> LazyTensor:
 def _merge(parts: Sequence[Any]) -> tuple[list[Node], LazyTensor]:
     """The formulas of several LazyTensors over common leaves, and the first of them with those leaves."""
     lazies = [_lift(p) for p in parts]
+    if any(isinstance(p, LazyTensor) and not p._inner for p in parts) and not any(isinstance(p, LazyTensor) and p._inner for p in parts):
+        for p in parts:
+            if is_array(p) and p.ndim == 1 and p.shape[0] > 1:
+                matrix = next(str(q.shape) for q in parts if isinstance(q, LazyTensor))
+                raise ValueError(
+                    f"an array of shape {tuple(p.shape)} beside a matrix of shape {matrix}: say what it is, Vj(w) for a number for each "
+                    "column, Vi(w) for each row, Pm(w) for a vector of parameters"
+                )
     kind, lengths = _check(lazies)
     leaves = list(lazies[0].leaves)
     formulas = [lazies[0].formula]
@@ -955,7 +979,7 @@ def _run(lazy: LazyTensor, formulas: tuple[Node, ...], reduction: Reduction, axi
     values = [lazy.leaves[k].value for k in used]
     arrays = [backend.scalar(v, first) if isinstance(v, float) else v for v in values]
     kept, reduced = lazy.shape[1 - axis], lazy.shape[axis]
-    results = backend.results(fold, arrays, kept, reduced, first)
+    results = backend.results(fold, arrays, kept, reduced, backend.bits(first))
     shape = reduction.shape(fold.dims)
     if not lazy._inner:
         shape = shape[:-1]

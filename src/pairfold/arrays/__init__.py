@@ -28,6 +28,15 @@ def _backend(array: Any) -> Backend | None:
     return None
 
 
+def backend_named(name: str) -> Backend:
+    """The adapter of that name: there is one of each, in copies and in other processes too."""
+    if name == "torch":
+        import torch
+
+        return backend_of(torch.empty(0))
+    return _numpy
+
+
 def is_array(value: Any) -> bool:
     """Whether some adapter knows the value as an array."""
     return _backend(value) is not None

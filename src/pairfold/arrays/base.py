@@ -15,6 +15,11 @@ BITS = {"float32": 32, "float64": 64}
 class Backend(ABC):
     """An array framework, as far as Pairfold needs one."""
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        from . import backend_named
+
+        return backend_named, (self.name,)
+
     name: str
     convert: str  # how a user makes an array of it float32
 
@@ -43,8 +48,8 @@ class Backend(ABC):
         """Address and strides of a (rows, dim) or (dim,) array."""
 
     @abstractmethod
-    def results(self, fold: Fold, arrays: Sequence[Any], kept: int, reduced: int, like: Any) -> tuple[Any, ...]:
-        """The fold's results, (kept, dim) each, for its operands, of the type of `like`; differentiable where the framework is."""
+    def results(self, fold: Fold, arrays: Sequence[Any], kept: int, reduced: int, bits: int) -> tuple[Any, ...]:
+        """The fold's results, (kept, dim) each, for its operands, of that many bits; differentiable where the framework is."""
 
     @abstractmethod
     def transpose(self, array: Any) -> Any:

@@ -30,14 +30,18 @@ class NumPyBackend(Backend):
     def device(self, array: Any) -> str:
         return "cpu"
 
+    def unreadable(self, array: Any) -> str | None:
+        if isinstance(array, np.ma.MaskedArray):
+            return "is masked, and its mask would be lost: fill it first, e.g. x.filled(0)"
+        return None
+
     def scalar(self, value: float, like: Any) -> Any:
         return np.full(1, value, dtype=like.dtype)
 
     def operand(self, array: Any) -> Operand:
         return operand_of(array)
 
-    def results(self, fold: Fold, arrays: Sequence[Any], kept: int, reduced: int, like: Any) -> tuple[Any, ...]:
-        bits = self.bits(like)
+    def results(self, fold: Fold, arrays: Sequence[Any], kept: int, reduced: int, bits: int) -> tuple[Any, ...]:
         outputs = [np.empty((kept, r.dim), dtype=np.int64 if r.kind == "index" else DTYPES[bits]) for r in fold.results]
         if reduced == 0:
             for output, value in zip(outputs, fold.of_nothing(), strict=True):

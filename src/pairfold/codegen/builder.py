@@ -67,6 +67,28 @@ class Lanes:
             function = ir.Function(module, ir.FunctionType(result, [a.type for a in arguments]), name)
         return self.builder.call(function, arguments)
 
+    def outlined(
+        self, name: str, kinds: Sequence[ir.Type], emit: Callable[..., Sequence[Value]], arguments: Sequence[Value]
+    ) -> list[Value]:
+        """What ``emit(m, *arguments)`` gives, from a function of its own: for long code that rarely runs.
+
+        `kinds` are the types of its results. The function is emitted once for each kind of lanes.
+        """
+        module, name = self.builder.module, f"{name}.{self.suffix()}"
+        function = module.globals.get(name)
+        if function is None:
+            kind = ir.LiteralStructType(kinds)
+            function = ir.Function(module, ir.FunctionType(kind, [a.type for a in arguments]), name)
+            function.linkage = "internal"
+            builder = ir.IRBuilder(function.append_basic_block("entry"))
+            results: Value = ir.Constant(kind, ir.Undefined)
+            lanes = type(self)(builder, self.bits, self.width, self.features)
+            for k, value in enumerate(emit(lanes, *function.args)):
+                results = builder.insert_value(results, value, k)
+            builder.ret(results)
+        called = self.builder.call(function, arguments)
+        return [self.builder.extract_value(called, k) for k in range(len(kinds))]
+
     def suffix(self, scalar: ir.Type | None = None) -> str:
         """The overload suffix of an intrinsic on these lanes: ``f32``, ``v16f32`` …"""
         scalar = scalar or self.scalar

@@ -42,6 +42,13 @@ def at(component: int) -> Index:
 
 
 FIRST = at(0)
+
+
+def _key(node: Node, index: Index) -> tuple[Node, Index]:
+    """What a component's value is remembered by: a node of one component has the same for every index."""
+    return (node, FIRST) if node.dim == 1 else (node, index)
+
+
 INDEPENDENT = 8  # accumulators that keep the arithmetic units busy
 Leaf = Callable[[Node, Index, Sequence[int]], Sequence[Value]]
 
@@ -79,14 +86,34 @@ class Evaluator:
     # ---- one component
     def values(self, node: Node, index: Index = FIRST) -> Sequence[Value]:
         """A component of a node for each row vector; a single value where they all share it."""
-        if node.dim == 1:
-            index = FIRST
-        key = (node, index)
-        for scope in reversed(self.scopes):
-            if key in scope:
-                return scope[key]
-        found = self.scopes[-1][key] = self._compute(node, index)
-        return found
+        pending = [_key(node, index)]
+        while True:
+            key = pending[-1]
+            found = self._known(key)
+            if found is None:
+                # Operands first, by a list of what is pending: formulas may be deeper than Python's stack.
+                missing = [k for k in self._operands(*key) if self._known(k) is None]
+                if missing:
+                    pending += missing
+                    continue
+                found = self.scopes[-1][key] = self._compute(*key)
+            pending.pop()
+            if not pending:
+                return found
+
+    def _known(self, key: tuple[Node, Index]) -> Sequence[Value] | None:
+        return next((scope[key] for scope in reversed(self.scopes) if key in scope), None)
+
+    def _operands(self, node: Node, index: Index) -> list[tuple[Node, Index]]:
+        """The components that a component is computed from in straight-line code."""
+        structure = node.op.structure
+        if structure == "index":
+            return [_key(*_source(node, index))]
+        if structure == "elementwise":
+            return [_key(a, index) for a in node.args]
+        if structure == "reduce" and node.args[0].dim <= self.unroll:
+            return [_key(node.args[0], at(d)) for d in range(node.args[0].dim)]
+        return []
 
     def full(self, node: Node, index: Index = FIRST) -> list[Value]:
         """As `values`, always one for each row vector."""

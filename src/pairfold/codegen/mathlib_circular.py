@@ -222,7 +222,9 @@ class Circular(Elementary):
         far = self.land(self.gt(size, self.const(CLOSE[self.bits] * unit)), self.lt(size, self.const(INF)))
         before = self.builder.block
         with self.builder.if_then(self.any(far), likely=False):
-            others = self._far_turns(x, far, cosine, quarters)
+            name = "far_turns" + "_cosine" * cosine + "_quarters" * quarters
+            kinds = [self.real, self.real, self.integer]
+            others = self.outlined(name, kinds, lambda m, *given: m._far_turns(*given, cosine, quarters), [x, far])
             chosen = [(near, self.select(far, other, near)) for near, other in zip((rest, tail, parity), others, strict=True)]
             inside = self.builder.block
         rest, tail, parity = self._merge(chosen, before, inside)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 # What a node depends on, as a set of bits: nothing, the row i, the column j, or the pair.
 I, J = 1, 2
 AXES = {"i": I, "j": J, "p": 0}
+LONGEST_TEXT = 2000  # of a formula as it is shown
 
 
 class Node:
@@ -230,7 +231,9 @@ def to_string(node: Node, names: Mapping[Node, str] | None = None) -> str:
     shown: dict[Node, str] = dict(names or {})
     for n in topological([node]):
         if n not in shown:
-            shown[n] = n.op.show(tuple(shown[a] for a in n.args), n.attrs)
+            text = n.op.show(tuple(shown[a] for a in n.args), n.attrs)
+            # What is shared is written out each time, which may be exponentially often.
+            shown[n] = text if len(text) <= LONGEST_TEXT else f"{n.op.name}(…)"
     return bare(shown[node])
 
 

@@ -112,11 +112,15 @@ class Kernel:
         if sum(seconds) < ALONE_SECONDS:
             control = threads.Control()
             self.functions[ALONE](start, ctypes.addressof(control), 0)
+            del control, words, scratch  # addresses do not keep them; see below
             return
         for phase, count, expected in zip(PHASES, tasks, seconds, strict=True):
             if phase in self.functions:
                 with progress.bar(phase == "tile", rows * columns, count, expected) as report:
                     threads.run(self.functions[phase], start, count, expected < ALONE_SECONDS, report)
+        # Kernels know these by address alone: they are named here, so that nobody who rewrites this frame (torch.compile does)
+        # frees them any earlier.
+        del words, scratch
 
 
 def address_of(array: np.ndarray) -> int:

@@ -34,7 +34,10 @@ class progress:
 
     def __init__(self, show: bool = True):
         if show:
-            import tqdm  # noqa: F401  # fails here, where it can be understood, rather than in the middle of a call
+            try:
+                import tqdm  # noqa: F401  # here, where its absence can be understood, rather than in the middle of a call
+            except ImportError:
+                raise ImportError("progress bars need tqdm: pip install 'pairfold[progress]'") from None
         self._token = _shown.set(bool(show))
 
     def __enter__(self) -> progress:

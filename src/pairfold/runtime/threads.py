@@ -135,6 +135,7 @@ def run(
     address = ctypes.addressof(control)
     if alone:
         function(words, address, tasks)
+        del control  # the kernel knows it by address alone
         return
     futures = []
     try:

@@ -1,0 +1,114 @@
+"""What people who had only read the README fell over."""
+
+import copy
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from pairfold import Vi, Vj
+
+X, Y = np.random.default_rng(0).normal(size=(50, 3)), np.random.default_rng(1).normal(size=(40, 3))
+
+
+def test_copies_are_as_good():
+    K, b = Vi(X) | Vj(Y), np.ones(40)
+    for other in (copy.deepcopy(K), pickle.loads(pickle.dumps(K))):
+        np.testing.assert_allclose(other @ b, (X @ Y.T) @ b)
+        np.testing.assert_allclose((other * Vi(X)).sum(1), (X @ Y.T).sum(1)[:, None] * X)
+
+
+def test_shared_formulas_are_shown_briefly():
+    s = (Vi(X) | Vj(Y)) / 8
+    a, b = 1, s
+    for _ in range(60):
+        a, b = b, 2 * s * b - a  # Chebyshev's recurrence: each step uses the last two
+    assert len(repr(b)) < 5000
+    values = X @ Y.T / 8
+    np.testing.assert_allclose(b.sum(1), np.cos(61 * np.arccos(np.clip(values, -1, 1))).sum(1), atol=1e-6)
+
+
+def test_deep_formulas():
+    f = Vi(X) * Vj(Y[:1])
+    for _ in range(1200):
+        f = f + 1.25
+    np.testing.assert_allclose(f.sum(1), X * Y[0] + 1500)
+
+
+@pytest.mark.parametrize("name", ["mul", "logsumexp", "sumsoftmaxweight"])
+def test_a_vector_beside_a_matrix_is_no_guess(name):
+    K, w = Vi(X) | Vj(Y), np.ones(40)
+    with pytest.raises(ValueError, match=r"\(40,\) beside a matrix of shape \(50, 40\).*Vj\(w\)"):
+        if name == "mul":
+            K * w
+        elif name == "logsumexp":
+            K.logsumexp(1, weight=w)
+        else:
+            K.sumsoftmaxweight(w, axis=1)
+
+
+def test_masked_arrays():
+    with pytest.raises(TypeError, match="masked.*filled"):
+        Vi(np.ma.masked_array(X, X > 0))
+
+
+@pytest.mark.parametrize("number", [np.int64(3), np.float32(0.3), np.float64(0.3), np.array(2.0), np.array(2)])
+def test_scalars_take_no_part_in_choosing_a_type(number):
+    for dtype in ("float32", "float64"):
+        K = (Vi(X.astype(dtype)) | Vj(Y.astype(dtype))) * number
+        assert K.dtype == dtype
+        np.testing.assert_allclose(K.sum(1), (X @ Y.T).sum(1) * float(number), rtol=1e-4, atol=1e-4)
+
+
+def test_torch_functions_keep_the_order():
+    torch = pytest.importorskip("torch")
+    x, y, b = torch.tensor(X), torch.tensor(Y), torch.randn(40, 2, dtype=torch.float64)
+    K, dense = Vi(x) | Vj(y), x @ y.T
+    assert torch.allclose(torch.matmul(K, b), dense @ b)
+    assert torch.allclose(torch.matmul(torch.ones(50, dtype=torch.float64), K), dense.sum(0))
+    half = torch.full((1,), 0.5, dtype=torch.float64)
+    for function in (torch.sub, torch.div, torch.lt, torch.mul, torch.add):
+        assert torch.allclose(function(K, half).sum(1), function(dense, half).sum(1).double())
+        assert torch.allclose(function(half, K).sum(1), function(half, dense).sum(1).double())
+    with pytest.raises(TypeError, match=r"torch.exp .*K.exp\(\)"):
+        torch.exp(K)
+
+
+def test_functorch():
+    torch = pytest.importorskip("torch")
+    x, y = torch.tensor(X), torch.tensor(Y)
+
+    def f(x):
+        return (-((Vi(x) - Vj(y)) ** 2).sum(-1)).exp().sum(1)
+
+    def dense(x):
+        return (-((x[:, None] - y) ** 2).sum(-1)).exp().sum(1)
+
+    assert torch.allclose(torch.func.grad(lambda x: f(x).sum())(x), torch.func.grad(lambda x: dense(x).sum())(x))
+    many = torch.randn(4, 6, 3, dtype=torch.float64)
+    assert torch.allclose(torch.func.vmap(f)(many), torch.stack([dense(m) for m in many]))
+    assert torch.allclose(torch.func.vmap(torch.func.grad(lambda x: f(x).sum()))(many),
+                          torch.func.vmap(torch.func.grad(lambda x: dense(x).sum()))(many))  # fmt: skip
+    with pytest.raises(RuntimeError, match="torch.func.vmap"):
+        torch.autograd.functional.jacobian(f, x, vectorize=True)
+
+
+def test_torch_compile():
+    """In a process of its own: memory that was freed too early would end it."""
+    pytest.importorskip("torch")
+    code = """
+import torch
+from pairfold import Vi, Vj
+x, y = torch.randn(5, 3, requires_grad=True), torch.randn(7, 3)
+def f(x):
+    return (-((Vi(x) - Vj(y)) ** 2).sum(-1)).exp().sum(1)
+g = torch.compile(f, backend="eager")
+for _ in range(3):
+    assert torch.allclose(g(x), f(x))
+    assert torch.allclose(torch.autograd.grad(g(x).sum(), x)[0], torch.autograd.grad(f(x).sum(), x)[0])
+print("right")
+"""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=200)
+    assert done.stdout == "right\n", done.stderr
