@@ -14,27 +14,26 @@ _numpy = NumPyBackend()
 _torch: Backend | None = None
 
 
-def _backend(array: Any) -> Backend | None:
+def _torch_backend() -> Backend:
     global _torch
+    if _torch is None:
+        from .torch import TorchBackend
+
+        _torch = TorchBackend()
+    return _torch
+
+
+def _backend(array: Any) -> Backend | None:
     if _numpy.owns(array):
         return _numpy
-    if "torch" in sys.modules:
-        if _torch is None:
-            from .torch import TorchBackend
-
-            _torch = TorchBackend()
-        if _torch.owns(array):
-            return _torch
+    if "torch" in sys.modules and _torch_backend().owns(array):
+        return _torch
     return None
 
 
 def backend_named(name: str) -> Backend:
     """The adapter of that name: there is one of each, in copies and in other processes too."""
-    if name == "torch":
-        import torch
-
-        return backend_of(torch.empty(0))
-    return _numpy
+    return _torch_backend() if name == "torch" else _numpy
 
 
 def is_array(value: Any) -> bool:

@@ -10,11 +10,10 @@ import os
 import threading
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from weakref import WeakValueDictionary
 
-if TYPE_CHECKING:
-    from .operators import Operator
+from .operator import CONST, OPERATORS, SLOT, VAR, Operator, bare
 
 # What a node depends on, as a set of bits: nothing, the row i, the column j, or the pair.
 I, J = 1, 2
@@ -117,8 +116,6 @@ def apply(name: str, *operands: Operand, attrs: tuple[Any, ...] = ()) -> Node:
     ValueError
         Where the operands' inner dimensions do not fit; the message quotes the formula.
     """
-    from .operators import OPERATORS
-
     op = OPERATORS[name]
     args = tuple(a if isinstance(a, Node) else const(a) for a in operands)
     node = _interned.get((name, args, attrs))
@@ -139,22 +136,16 @@ def var(axis: str, index: int, dim: int, sign: int = 0) -> Node:
 
     `sign` is +1 where the variable is known to be non-negative.
     """
-    from .operators import VAR
-
     return intern(VAR, (), (axis, index, dim, sign), dim, AXES[axis])
 
 
 def slot(buffer: str, offset: int, dim: int, column: int = 0, axes: int = 0, kind: str = "real") -> Node:
     """A place where the code generator finds a value: `dim` components of `buffer` from `offset` on, for column `column`."""
-    from .operators import SLOT
-
     return intern(SLOT, (), (buffer, offset, dim, column, axes, kind), dim, axes, kind)
 
 
 def const(value: float) -> Node:
     """A number that is part of the formula."""
-    from .operators import CONST
-
     # The hexadecimal spelling tells 0.0 from -0.0 and makes nan equal to itself.
     return intern(CONST, (), (float(value).hex(),), 1, 0)
 
@@ -226,8 +217,6 @@ def fingerprint(roots: Iterable[Node]) -> str:
 
 def to_string(node: Node, names: Mapping[Node, str] | None = None) -> str:
     """The formula in the notation of Python, e.g. ``exp(-sum((x0 - y1)**2))``."""
-    from .operators import bare
-
     shown: dict[Node, str] = dict(names or {})
     for n in topological([node]):
         if n not in shown:

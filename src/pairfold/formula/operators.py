@@ -8,77 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from .graph import Node, Operand, apply
-
-Dims = Callable[[Sequence[int], tuple[Any, ...]], "int | str"]
-Show = Callable[[tuple[str, ...], tuple[Any, ...]], str]
-
-
-@dataclass(frozen=True, eq=False)
-class Operator:
-    """What an operator is called, means, differentiates to, and how it is emitted.
-
-    Attributes
-    ----------
-    name : str
-        The key in `OPERATORS`.
-    structure : str
-        How a component of the result follows from the operands: ``"leaf"``; ``"elementwise"``, component by component,
-        operands of dimension 1 broadcast; ``"reduce"``, one number from all components of the operand; ``"index"``,
-        components moved, none computed; ``"derived"``, by `definition`.
-    dims : callable
-        From the operands' dimensions and the attributes, the result's; a string says why there is none.
-    show : callable
-        From the operands' texts and the attributes, the text.
-    numpy : callable
-        The meaning on float64 arrays whose last axis is the inner one: ``numpy(*operands, *attrs)``.
-    emit : callable, optional
-        ``emit(m, *components, *attrs)``: one component on the lanes `m`. For ``"reduce"``: ``emit(m, a, b)`` joins two.
-    partials : callable, optional
-        ``partials(node)``: for each operand the derivative of a component of the node with respect to the matching
-        component of the operand, as a formula; None where it is zero. For ``"elementwise"`` and ``"reduce"``.
-    transpose : callable, optional
-        ``transpose(node, g)``: for each operand, the transposed linear map applied to g. For ``"index"``.
-    definition : callable, optional
-        ``definition(*operands, *attrs)``: the formula that a derived operator stands for.
-    identity : float
-        For ``"reduce"``: the neutral element.
-    kind : str
-        ``"real"`` or ``"index"``; empty where it is the last operand's.
-    cost : int
-        Vector instructions a component takes, roughly: for estimates of time.
-    sign : callable
-        From the operands' signs the result's: 1 where it is known to be ≥ 0, -1 where ≤ 0, 0 where neither.
-    doc : str
-        One line for the tables in the documentation.
-    keops : str
-        KeOps's spelling in formula strings, where it has one.
-    """
-
-    name: str
-    structure: str
-    dims: Dims
-    show: Show
-    numpy: Callable[..., Any]
-    emit: Callable[..., Any] | None = None
-    partials: Callable[[Node], tuple[Operand | None, ...]] | None = None
-    transpose: Callable[[Node, Node], tuple[Node, ...]] | None = None
-    definition: Callable[..., Node] | None = None
-    identity: float = 0.0
-    kind: str = ""
-    cost: int = 1
-    sign: Callable[..., int] = lambda *signs: 0
-    doc: str = ""
-    keops: str = ""
-
-    def __repr__(self) -> str:
-        return self.name
-
+from .operator import OPERATORS, Bracketed, Operator, Show, bare
 
 # ---- how dimensions combine
 
@@ -110,18 +45,6 @@ def _spread(dims: Sequence[int], attrs: tuple[Any, ...]) -> int | str:
 # ---- how formulas are written
 
 
-class Bracketed(str):
-    """A text in brackets, which may be left off where others stand around it."""
-
-    def bare(self) -> str:
-        return self[1:-1]
-
-
-def bare(text: str) -> str:
-    """Without brackets around the whole."""
-    return text.bare() if isinstance(text, Bracketed) else text
-
-
 def _call(name: str) -> Show:
     return lambda args, attrs: f"{name}({', '.join([*map(bare, args), *map(str, attrs)])})"
 
@@ -132,15 +55,6 @@ def _prefix(symbol: str) -> Show:
 
 def _infix(symbol: str) -> Show:
     return lambda args, attrs: Bracketed(f"({args[0]} {symbol} {args[1]})")
-
-
-def _number(args: tuple[str, ...], attrs: tuple[Any, ...]) -> str:
-    text = f"{float.fromhex(attrs[0]):g}"
-    return Bracketed(f"({text})") if text.startswith("-") else text
-
-
-def _variable(args: tuple[str, ...], attrs: tuple[Any, ...]) -> str:
-    return {"i": "x", "j": "y", "p": "p"}[attrs[0]] + str(attrs[1])
 
 
 # ---- derivatives used more than once
@@ -296,15 +210,6 @@ def _rectify(a: np.ndarray) -> np.ndarray:
     return np.maximum(a, 0.0)
 
 
-def _no_value(*arguments: Any) -> Any:
-    raise TypeError("a leaf has no value of its own")
-
-
-VAR = Operator("var", "leaf", lambda dims, attrs: attrs[2], _variable, _no_value)
-CONST = Operator("const", "leaf", lambda dims, attrs: 1, _number, _no_value)
-# Where the code generator reads a value from: attrs are (buffer, offset, dim, column, kind). Only `plan` makes these.
-SLOT = Operator("slot", "leaf", lambda dims, attrs: attrs[2], lambda args, attrs: f"{attrs[0]}[{attrs[1]}]", _no_value)
-
 _TABLE = [
     # ---- arithmetic
     Operator("add", "elementwise", broadcast, _infix("+"), np.add, lambda m, a, b: m.add(a, b), lambda n: (1, 1),
@@ -443,4 +348,4 @@ def spread_to(a: Node, dim: int) -> Node:
     return a if a.dim == dim else spread(a, dim)
 
 
-OPERATORS: dict[str, Operator] = {op.name: op for op in [VAR, CONST, SLOT, *_TABLE]}
+OPERATORS.update({op.name: op for op in _TABLE})
