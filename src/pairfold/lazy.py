@@ -95,7 +95,8 @@ class LazyTensor:
             self.formula, self.leaves, self._inner, self._kind, self._lengths = x.formula, x.leaves, x._inner, x._kind, x._lengths
             return
         self._kind, self._lengths = None, (None, None)
-        x = _number(x)
+        if is_array(x) and backend_of(x).dtype(x) not in BITS:
+            x = _number(x)
         if isinstance(x, bool) or not (isinstance(x, (int, float)) or is_array(x)):
             raise TypeError(f"a LazyTensor is made from a NumPy array, a PyTorch tensor or a number, not from {type(x).__name__}")
         if isinstance(x, (int, float)):
@@ -188,19 +189,19 @@ class LazyTensor:
         return self._apply("dot", other, inner=False)
 
     def __radd__(self, other: Any) -> LazyTensor:
-        return LazyTensor(other)._apply("add", self)
+        return _lift(other)._apply("add", self)
 
     def __rsub__(self, other: Any) -> LazyTensor:
-        return LazyTensor(other)._apply("sub", self)
+        return _lift(other)._apply("sub", self)
 
     def __rmul__(self, other: Any) -> LazyTensor:
-        return LazyTensor(other)._apply("mul", self)
+        return _lift(other)._apply("mul", self)
 
     def __rtruediv__(self, other: Any) -> LazyTensor:
-        return LazyTensor(other)._apply("div", self)
+        return _lift(other)._apply("div", self)
 
     def __ror__(self, other: Any) -> LazyTensor:
-        return LazyTensor(other) | self
+        return _lift(other) | self
 
     def __neg__(self) -> LazyTensor:
         return self._apply("neg")
@@ -221,7 +222,7 @@ class LazyTensor:
         return self._apply("pow", exponent)
 
     def __rpow__(self, base: Any) -> LazyTensor:
-        return LazyTensor(base)._apply("pow", self)
+        return _lift(base)._apply("pow", self)
 
     def __lt__(self, other: Any) -> LazyTensor:
         return self._apply("lt", other)
@@ -878,7 +879,7 @@ def _same(a: Leaf, b: Leaf) -> bool:
 
 
 def _lift(value: Any) -> LazyTensor:
-    return value if isinstance(value, LazyTensor) else LazyTensor(value)
+    return value if isinstance(value, LazyTensor) else LazyTensor(_number(value))
 
 
 def _merge(parts: Sequence[Any]) -> tuple[list[Node], LazyTensor]:
