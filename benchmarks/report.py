@@ -155,8 +155,8 @@ def table(run: Run) -> str:
             "For argKmin they are those of the distances to the neighbours that were found.",
             limit_table(run),
             "The peak is that of independent fused multiply-adds on full vectors, measured in the same minutes; a multiply-add counts "
-            "as one operation. A Gaussian pair needs 2 D + 8 of them: D differences, D multiply-adds, 7 for the exponential, 1 for the "
-            "weight.",
+            "as one operation. A Gaussian pair takes 2 D + 11 of them: D differences, D multiply-adds, 10 for the exponential, 1 for the "
+            "weight; D + 13 where inner products take the place of differences, from D = 9 on.",
             peak_table(run),
         ]
     )

@@ -100,9 +100,21 @@ def _sum(terms: Sequence[Node]) -> Node:
     return reduce(lambda a, b: a + b, terms)
 
 
+def _two_sum(a: Node, b: Node) -> tuple[Node, Node]:
+    """The rounded sum, and what rounding took off (Knuth)."""
+    s = a + b
+    taken = s - a
+    return s, (a - (s - taken)) + (b - taken)
+
+
+def _where_finite(s: Node, lost: Node) -> Node:
+    """What was lost, 0 where the sum is not finite and nothing can be."""
+    return where(apply("lt", apply("abs", s), INFINITY), lost, 0)
+
+
 @dataclass(frozen=True)
 class Sum(Reduction):
-    """Σ F: plain sums within a tile; between tiles what rounding takes off is kept beside the sum (Knuth's two-sum)."""
+    """Σ F: plain sums within a tile; between tiles what rounding takes off is kept beside the sum."""
 
     name = "sum"
 
@@ -113,11 +125,8 @@ class Sum(Reduction):
         return (_sum([s[0] for s in states]),)
 
     def merge(self, total: State, later: State) -> State:
-        (a, lost_a), (b, lost_b) = total, later
-        s = a + b
-        taken = s - a
-        lost = (a - (s - taken)) + (b - taken)
-        return s, lost_a + lost_b + where(apply("lt", apply("abs", s), INFINITY), lost, 0)
+        s, lost = _two_sum(total[0], later[0])
+        return s, _where_finite(s, total[1] + later[1] + lost)
 
     def finish(self, state: State) -> tuple[Node, ...]:
         return (state[0] + state[1],)
@@ -394,7 +403,13 @@ class LogSumExp(Reduction):
     blocked = 8
 
     def fields(self, dims: Sequence[int]) -> tuple[Field, ...]:
-        return Field(dims[0], -INFINITY), Field(max(dims), 0.0)
+        """The maximum, the sums, and for each sum what rounding took off."""
+        sums = self._sums(dims)
+        return Field(dims[0], -INFINITY), *(Field(d, 0.0) for d in sums), *(Field(d, 0.0, compensates=True) for d in sums)
+
+    def _sums(self, dims: Sequence[int]) -> tuple[int, ...]:
+        """The dimensions of the sums."""
+        return (max(dims),)
 
     def lift(self, values: Sequence[Node], index: Node) -> State:
         return values[0], spread_to(apply("spread", 1, attrs=(1,)), values[0].dim)
@@ -407,8 +422,17 @@ class LogSumExp(Reduction):
         sums = [_sum([field * e for field, e in zip(fields, scales, strict=True)]) for fields in zip(*(s[1:] for s in states), strict=True)]
         return (top, *sums)
 
+    def merge(self, total: State, later: State) -> State:
+        count = len(total) // 2
+        top = apply("fmax", total[0], later[0])
+        shift = _finite_or_zero(top)
+        a, b = (apply("exp_or_zero", s[0] - shift) for s in (total, later))
+        sums = [_two_sum(total[k] * a, later[k] * b) for k in range(1, count + 1)]
+        kept = [_where_finite(s, total[count + k] * a + later[count + k] * b + lost) for k, (s, lost) in enumerate(sums, 1)]
+        return (top, *(s for s, _ in sums), *kept)
+
     def finish(self, state: State) -> tuple[Node, ...]:
-        return (_finite_or_zero(state[0]) + apply("log", state[1]),)
+        return (_finite_or_zero(state[0]) + apply("log", state[1] + state[2]),)
 
     def pullback(self, values: Sequence[Node], outs: Sequence[Node], cotangents: Sequence[Node]) -> tuple[Node, ...]:
         return (cotangents[0] * apply("exp", values[0] - outs[0]),)
@@ -441,14 +465,15 @@ class SumSoftMaxWeight(LogSumExp):
     results: ClassVar[tuple[str, ...]] = ("real", "real")
     formulas = 2
 
-    def fields(self, dims: Sequence[int]) -> tuple[Field, ...]:
-        return Field(dims[0], -INFINITY), Field(dims[0], 0.0), Field(max(dims), 0.0)
+    def _sums(self, dims: Sequence[int]) -> tuple[int, ...]:
+        return dims[0], max(dims)
 
     def lift(self, values: Sequence[Node], index: Node) -> State:
         return (*super().lift(values, index), spread_to(values[1], max(v.dim for v in values)))
 
     def finish(self, state: State) -> tuple[Node, ...]:
-        return state[2] / state[1], *super().finish(state[:2])
+        top, s, weighted, lost, lost_weighted = state
+        return (weighted + lost_weighted) / (s + lost), *super().finish((top, s, lost))
 
     def pullback(self, values: Sequence[Node], outs: Sequence[Node], cotangents: Sequence[Node]) -> tuple[Node, ...]:
         share = apply("exp", values[0] - outs[1])

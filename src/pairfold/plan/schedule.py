@@ -89,5 +89,5 @@ def choose(body: Sequence[Node], reduction: Reduction, bits: int, machine: Machi
     else:
         rows, columns = (4 if many and state <= 3 else 2), 1
     # Shorter tiles are more accurate; a partial in memory costs more to merge.
-    tile = 32 if in_registers else 256
+    tile = 64 if in_registers else 256
     return Schedule("direct", lanes, rows, columns, tile, unroll=UNROLL, state_in_registers=in_registers)
