@@ -107,9 +107,9 @@ def _two_sum(a: Node, b: Node) -> tuple[Node, Node]:
     return s, (a - (s - taken)) + (b - taken)
 
 
-def _where_finite(s: Node, lost: Node) -> Node:
-    """What was lost, 0 where the sum is not finite and nothing can be."""
-    return where(apply("lt", apply("abs", s), INFINITY), lost, 0)
+def _with_lost(s: Node, lost: Node) -> Node:
+    """A sum and what was lost of it; the sum alone where it is not finite, and what was lost has no meaning."""
+    return s + where(apply("lt", apply("abs", s), INFINITY), lost, 0)
 
 
 @dataclass(frozen=True)
@@ -126,10 +126,10 @@ class Sum(Reduction):
 
     def merge(self, total: State, later: State) -> State:
         s, lost = _two_sum(total[0], later[0])
-        return s, _where_finite(s, total[1] + later[1] + lost)
+        return s, total[1] + later[1] + lost
 
     def finish(self, state: State) -> tuple[Node, ...]:
-        return (state[0] + state[1],)
+        return (_with_lost(*state),)
 
     def pullback(self, values: Sequence[Node], outs: Sequence[Node], cotangents: Sequence[Node]) -> tuple[Node, ...]:
         return (cotangents[0],)
@@ -428,11 +428,11 @@ class LogSumExp(Reduction):
         shift = _finite_or_zero(top)
         a, b = (apply("exp_or_zero", s[0] - shift) for s in (total, later))
         sums = [_two_sum(total[k] * a, later[k] * b) for k in range(1, count + 1)]
-        kept = [_where_finite(s, total[count + k] * a + later[count + k] * b + lost) for k, (s, lost) in enumerate(sums, 1)]
+        kept = [total[count + k] * a + later[count + k] * b + lost for k, (_, lost) in enumerate(sums, 1)]
         return (top, *(s for s, _ in sums), *kept)
 
     def finish(self, state: State) -> tuple[Node, ...]:
-        return (_finite_or_zero(state[0]) + apply("log", state[1] + state[2]),)
+        return (_finite_or_zero(state[0]) + apply("log", _with_lost(state[1], state[2])),)
 
     def pullback(self, values: Sequence[Node], outs: Sequence[Node], cotangents: Sequence[Node]) -> tuple[Node, ...]:
         return (cotangents[0] * apply("exp", values[0] - outs[0]),)
@@ -473,7 +473,7 @@ class SumSoftMaxWeight(LogSumExp):
 
     def finish(self, state: State) -> tuple[Node, ...]:
         top, s, weighted, lost, lost_weighted = state
-        return (weighted + lost_weighted) / (s + lost), *super().finish((top, s, lost))
+        return _with_lost(weighted, lost_weighted) / _with_lost(s, lost), *super().finish((top, s, lost))
 
     def pullback(self, values: Sequence[Node], outs: Sequence[Node], cotangents: Sequence[Node]) -> tuple[Node, ...]:
         share = apply("exp", values[0] - outs[1])
