@@ -125,12 +125,6 @@ class Lanes:
         zeros = ir.Constant(ir.VectorType(I32, self.width), None)
         return self.builder.shuffle_vector(first, ir.Constant(lanes, ir.Undefined), zeros)
 
-    def iota(self, scalar: ir.Type) -> Value:
-        """0, 1, 2 … in the lanes."""
-        if self.width == 1:
-            return scalar(0)
-        return ir.Constant(self.lanes(scalar), [scalar(k) for k in range(self.width)])
-
     # ---- real arithmetic
     def add(self, a: Value, b: Value) -> Value:
         return self.builder.fadd(a, b, flags=self.FLAGS)
@@ -254,27 +248,14 @@ class Lanes:
     def as_real(self, a: Value) -> Value:
         return self.builder.bitcast(a, self.real)
 
-    def to_integer(self, a: Value) -> Value:
-        """The number as an integer, towards zero; undefined beyond the integer's range."""
-        return self.builder.fptosi(a, self.integer)
-
-    def to_real(self, a: Value) -> Value:
-        return self.builder.sitofp(a, self.real)
-
     def iadd(self, a: Value, b: Value) -> Value:
         return self.builder.add(a, b)
 
     def isub(self, a: Value, b: Value) -> Value:
         return self.builder.sub(a, b)
 
-    def imul(self, a: Value, b: Value) -> Value:
-        return self.builder.mul(a, b)
-
     def iand(self, a: Value, b: Value) -> Value:
         return self.builder.and_(a, b)
-
-    def ior(self, a: Value, b: Value) -> Value:
-        return self.builder.or_(a, b)
 
     def ixor(self, a: Value, b: Value) -> Value:
         return self.builder.xor(a, b)
@@ -285,12 +266,6 @@ class Lanes:
     def shift_right(self, a: Value, count: int) -> Value:
         """Arithmetic: the sign fills in."""
         return self.builder.ashr(a, self.iconst(count))
-
-    def ieq(self, a: Value, b: Value) -> Value:
-        return self.builder.icmp_signed("==", a, b)
-
-    def ilt(self, a: Value, b: Value) -> Value:
-        return self.builder.icmp_signed("<", a, b)
 
 
 def loop(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from threading import Lock
 from typing import NamedTuple
 
@@ -160,6 +160,3 @@ def kernel(formulas: tuple[Node, ...], reduction: Reduction, bits: int) -> Kerne
         while len(_kernels) > KERNELS_KEPT:
             _kernels.popitem(last=False)
     return made
-
-
-Launch = Callable[[Sequence[Operand], Sequence[int], int, int], None]
