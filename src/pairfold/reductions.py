@@ -46,6 +46,7 @@ class Reduction:
     results: ClassVar[tuple[str, ...]] = ("real",)  # the kind of each result, those that only derivatives use included
     public: ClassVar[int] = 1  # how many results a user sees
     formulas: ClassVar[int] = 1  # how many formulas it takes
+    selects: ClassVar[bool] = False  # the result is one of the reduced values: its derivative goes through the selected pairs
     blocked: ClassVar[int] = 1  # columns that are best combined at once
     guarded: ClassVar[bool] = False  # most pairs change nothing, and `guard` says which
 
@@ -172,6 +173,7 @@ class Prod(Reduction):
 class Selection(Reduction):
     """The smallest values, or the largest as the smallest of -F. nan counts as the smallest of all, as in NumPy."""
 
+    selects = True
     largest: ClassVar[bool] = False
 
     def indices(self) -> Reduction:
