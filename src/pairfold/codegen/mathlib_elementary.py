@@ -79,9 +79,7 @@ class Elementary(Lanes):
         """Stored bits of the mantissa."""
         return 23 if self.bits == 32 else 52
 
-    def _x86(
-        self, name: str, *arguments: Value, masked: bool = True, mask: Value | None = None, rounding: int | None = 4
-    ) -> Value:
+    def _x86(self, name: str, *arguments: Value, masked: bool = True, mask: Value | None = None, rounding: int | None = 4) -> Value:
         """The AVX-512 intrinsic `name`, on all lanes or, with a mask, 0 elsewhere; `rounding` 4 means the current mode."""
         bits = ir.IntType(self.width)
         tail: list[Value] = [self.const(0.0), bits(-1) if mask is None else self.builder.bitcast(mask, bits)] if masked else []

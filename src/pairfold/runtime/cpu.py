@@ -20,8 +20,6 @@ from . import cache, progress, threads
 from .compile import Loaded, compile_object, host
 
 KERNELS_KEPT = 512
-# Shorter work is done by the calling thread: waking another costs about as much.
-ALONE_SECONDS = 2e-4
 # Estimates for one thread, good to a factor of a few.
 OPERATIONS_A_SECOND = 3e10
 PACKED_A_SECOND = 3e8
@@ -109,7 +107,7 @@ class Kernel:
             blocks * schedule.block * columns * plan.operations / OPERATIONS_A_SECOND,
             rows * sum(f.dim for f in plan.fields) / PACKED_A_SECOND,
         )
-        if sum(seconds) < ALONE_SECONDS:
+        if sum(seconds) < threads.ALONE_SECONDS:
             control = threads.Control()
             self.functions[ALONE](start, ctypes.addressof(control), 0)
             del control, words, scratch  # addresses do not keep them; see below
@@ -117,7 +115,7 @@ class Kernel:
         for phase, count, expected in zip(PHASES, tasks, seconds, strict=True):
             if phase in self.functions:
                 with progress.bar(phase == "tile", rows * columns, count, expected) as report:
-                    threads.run(self.functions[phase], start, count, expected < ALONE_SECONDS, report)
+                    threads.run(self.functions[phase], start, count, expected, report)
         # Kernels know these by address alone: they are named here, so that nobody who rewrites this frame (torch.compile does)
         # frees them any earlier.
         del words, scratch

@@ -20,6 +20,10 @@ _chosen: int | None = None
 
 Control = ctypes.c_int64 * 2
 POLL_SECONDS = 0.1
+# Estimated seconds of work on one thread. Below the first, waking another thread costs as much as it saves.
+ALONE_SECONDS = 2e-4
+# Below the second, the caller takes tasks too, rather than wait for a thread in its place: Ctrl-C then waits for the call.
+SHARED_SECONDS = 0.5
 
 
 def available_cores() -> int:
@@ -108,7 +112,7 @@ def run(
     function: Callable[[int, int, int], None],
     words: int,
     tasks: int,
-    alone: bool,
+    seconds: float,
     report: Callable[[int], None] | None = None,
 ) -> None:
     """Run all tasks of a phase.
@@ -121,8 +125,8 @@ def run(
         Address of its argument words.
     tasks : int
         How many tasks there are.
-    alone : bool
-        Run on the calling thread: for work shorter than waking a thread.
+    seconds : float
+        How long they would take one thread, by an estimate good to a factor of a few.
     report : callable, optional
         Told now and then how many tasks have been taken.
 
@@ -133,19 +137,20 @@ def run(
     """
     control = Control()
     address = ctypes.addressof(control)
-    if alone:
-        function(words, address, tasks)
-        del control  # the kernel knows it by address alone
-        return
-    futures = []
+    shared = seconds < SHARED_SECONDS
+    others = 0 if seconds < ALONE_SECONDS else min(get_num_threads(), tasks) - shared
+    futures: list[Future[None]] = []
     try:
-        for _ in range(min(get_num_threads(), tasks)):
+        for _ in range(others):
             futures.append(_submit(function, words, address, tasks))
+        if shared:
+            function(words, address, tasks)
+            futures = [f for f in futures if not f.cancel()]  # what has not begun by now has nothing to do
         while wait(futures, timeout=POLL_SECONDS).not_done:
             if report:
                 report(min(control[COUNTER], tasks))
     except BaseException:
-        control[ABORT] = 1
+        control[ABORT] = 1  # this also keeps the control block, which kernels know by address alone, until here
         wait(futures)
         raise
     for future in futures:
