@@ -12,6 +12,8 @@ from ..reductions import Field, Reduction, State
 from .hoist import Hoisted, hoist
 from .schedule import Machine, Schedule, choose
 
+_SUMS = ("add", "sub", "sum")  # what a product is fused with
+
 
 @dataclass(frozen=True, eq=False)
 class Plan:
@@ -91,11 +93,27 @@ class Plan:
         return simplify(expand(self.reduction.finish(self.field_slots)))
 
     @cached_property
-    def operations(self) -> int:
-        """Vector instructions a pair takes, as the operators' records count them, the reduction's own included."""
-        step = self.combine(self.tile_slots, self.lifted(0))
-        body = sum(n.op.cost * (n.args[0].dim if n.op.structure == "reduce" else n.dim) for n in topological(step) if n.args)
-        return max(body, 1)
+    def operations(self) -> float:
+        """Vector instructions a pair takes, as the operators' records count them, the reduction's own included.
+
+        A product that feeds a sum alone is one instruction with it. Of a guarded reduction only the guard is counted: few pairs pass.
+        """
+        columns = self.schedule.columns if self.reduction.blocked > 1 else 1  # combined at once, they share work
+        if self.reduction.guarded:
+            roots: State = (self.reduction.guard(self.field_slots, self.values(0)),)
+        else:
+            roots = self.combine(self.tile_slots, *map(self.lifted, range(columns)))
+        order = topological(roots)
+        users: dict[Node, list[Node]] = {}
+        for n in order:
+            for a in n.args:
+                users.setdefault(a, []).append(n)
+        fused = set()
+        for n in order:
+            if n.op.name in _SUMS:
+                fused.update([a for a in n.args if a.op.name in ("mul", "square") and len(users[a]) == 1][:1])
+        body = sum(n.op.cost * (n.args[0].dim if n.op.structure == "reduce" else n.dim) for n in order if n.args and n not in fused)
+        return max(body, 1) / columns
 
     def __str__(self) -> str:
         s, h = self.schedule, self.hoisted

@@ -7,7 +7,7 @@ rows × columns accumulators are live at once and each number loaded serves seve
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..formula.graph import Node, topological
 from ..reductions import Reduction
@@ -52,6 +52,8 @@ class Schedule:
         Inner dimensions up to this length are unrolled, longer ones are loops.
     state_in_registers : bool
         Whether the partial of a tile lives in registers or in memory.
+    why : tuple of str
+        What led to this shape, for those who ask.
     """
 
     family: str
@@ -61,6 +63,7 @@ class Schedule:
     tile: int
     unroll: int = 8
     state_in_registers: bool = True
+    why: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
     @property
     def block(self) -> int:
@@ -78,16 +81,31 @@ def choose(body: Sequence[Node], reduction: Reduction, bits: int, machine: Machi
     loops = [n for n in topological(body) if n.op.structure == "reduce" and n.args[0].dim > UNROLL]
     state = sum(f.dim for f in reduction.fields([f.dim for f in body]) if not f.compensates)
     in_registers = not reduction.guarded and state <= (6 if many else 3)
-    if loops and reduction.guarded:
-        rows, columns = (4, 4) if many else (2, 4)
-    elif loops:
-        rows, columns = (3 if in_registers else 2, 4) if many else (2, 4)
+    if loops:
+        longest = max(n.args[0].dim for n in loops)
+        if reduction.guarded:
+            rows, columns = (4, 4) if many else (2, 4)
+        else:
+            rows, columns = (3 if in_registers else 2, 4) if many else (2, 4)
+        shape = f"one loop over {longest} components serves {rows} vectors of rows × {columns} columns, so each number loaded is used often"
+    elif reduction.guarded:
+        rows, columns = 2, 1
+        shape = "column by column, so that the guard knows the best so far"
     elif not in_registers:
-        rows, columns = (2, 1) if reduction.guarded else (2, 4)
+        rows, columns = 2, 4
+        shape = f"{columns} columns are combined before they meet the partial, which is in memory"
     elif reduction.blocked > 1:
         rows, columns = (2 if many else 1), reduction.blocked
+        shape = f"{columns} columns are rescaled to their common maximum at once"
     else:
         rows, columns = (4 if many and state <= 3 else 2), 1
+        shape = f"all of a pair is in registers: {rows} vectors of rows share a column and hide the wait for results"
     # Shorter tiles are more accurate; a partial in memory costs more to merge.
     tile = 64 if in_registers else 256
-    return Schedule("direct", lanes, rows, columns, tile, unroll=UNROLL, state_in_registers=in_registers)
+    if reduction.guarded:
+        partial = "few pairs pass the guard, so the partial is in memory"
+    elif in_registers:
+        partial = f"a partial of {state} numbers a row stays in registers, merged every {tile} columns so that rounding stays small"
+    else:
+        partial = f"a partial of {state} numbers a row is too long for registers; merged every {tile} columns so that it costs little"
+    return Schedule("direct", lanes, rows, columns, tile, unroll=UNROLL, state_in_registers=in_registers, why=(shape, partial))
