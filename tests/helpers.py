@@ -11,6 +11,7 @@ from pairfold.fold import make_fold
 from pairfold.formula.graph import Node
 from pairfold.formula.reference import evaluate
 from pairfold.reductions import Reduction
+from pairfold.runtime.operand import Extent
 
 FLOATS = ["float32", "float64"]
 # How many operands an operator takes, where it is not one.
@@ -59,6 +60,6 @@ def compute(formulas: Sequence[Node], reduction: Reduction, axis: int, arrays: S
     """What the compiled kernel gives, the results' shapes as `expected` has them."""
     fold, used = make_fold(tuple(formulas), reduction, axis)
     sizes = lengths(formulas, arrays, pair)
-    results = backend_of(arrays[0]).results(fold, [arrays[k] for k in used], sizes[1 - axis], sizes[axis], arrays[0].dtype.itemsize * 8)
+    results = backend_of(arrays[0]).results(fold, [arrays[k] for k in used], Extent((), sizes[1 - axis], sizes[axis]), arrays[0].dtype.name)
     shape = reduction.shape(fold.dims)
     return tuple(r.reshape(sizes[1 - axis], *shape) for r in results[: reduction.public])

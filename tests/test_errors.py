@@ -28,8 +28,10 @@ CASES = [
     # ---- a dense matrix where vectors were meant
     (lambda: LazyTensor(np.ones((5, 7))), ValueError, ["(5, 7)", "x[:, None, :]", "x[None, :, :]", "axis=0 or 1"]),
     (lambda: K * np.ones((5, 7)), ValueError, ["(5, 7)", "x[:, None, :]"]),
-    (lambda: LazyTensor(np.ones((5, 7, 3))), ValueError, ["(5, 7, 3)", "(M, 1, D)", "(1, N, D)"]),
-    (lambda: LazyTensor(np.ones((2, 5, 1, 3))), ValueError, ["(2, 5, 1, 3)", "too many axes", "(M, 1, D)"]),
+    (lambda: LazyTensor(np.ones((5, 7, 3))), ValueError, ["(5, 7, 3)", "M, 1, D)", "1, N, D)"]),
+    (lambda: LazyTensor(np.ones((2, 5, 7, 3))), ValueError, ["(2, 5, 7, 3)", "M, 1, D)"]),
+    (lambda: LazyTensor(np.ones((2, 5, 1, 3))) * LazyTensor(np.ones((3, 1, 7, 3))), ValueError, ["(2,) and (3,) along the batch axes"]),
+    (lambda: LazyTensor(np.ones((2, 5, 1, 3))).sum(0), ValueError, ["axis 0 of (2, 5, 1, 3) is a batch axis"]),
     (lambda: LazyTensor(np.ones((5, 1, 3)), axis=0), ValueError, ["axis=0", "(M, D)", "(5, 1, 3)"]),
     (lambda: LazyTensor(X, axis=2), ValueError, ["axis must be 0 (rows) or 1 (columns)", "2"]),
     (lambda: Vi(np.ones((5, 1, 3))), ValueError, ["Vi", "(M, D)", "(5, 1, 3)"]),
@@ -39,14 +41,15 @@ CASES = [
     (lambda: LazyTensor(np.ones((0,))), ValueError, ["at least one component", "(0,)"]),
     (lambda: Vi(np.ones((5, 0))), ValueError, ["at least one component", "(5, 0)"]),
     # ---- dtypes, devices and frameworks
-    (lambda: Vi(X) - Vj(Y.astype(np.float32)), TypeError, ["dtype", "float64", "float32", "convert"]),
-    (lambda: K @ np.ones(7, np.float32), TypeError, ["dtype", "float64", "float32"]),
-    (lambda: LazyTensor(np.ones((5, 1, 3), int)), TypeError, ["float32 or float64", "int64", "astype"]),
-    (lambda: LazyTensor(np.ones((5, 1, 3), bool)), TypeError, ["float32 or float64", "bool"]),
-    (lambda: LazyTensor(np.ones((5, 1, 3), np.float16)), TypeError, ["float32 or float64", "float16"]),
-    (lambda: LazyTensor(np.ones((5, 1, 3), complex)), TypeError, ["complex128", "not supported yet"]),
+    (lambda: LazyTensor(np.ones((5, 1, 3), "S1")), TypeError, ["float32", "bool", "not bytes8", "astype"]),
+    (
+        lambda: LazyTensor(np.ones((5, 1, 3), np.longdouble)),
+        TypeError,
+        ["float64", "longdouble" if np.finfo(np.longdouble).bits == 64 else "float128"],
+    ),
+    (lambda: (Vi(np.array([2**53 + 1])) == Vj(np.array([3]))).sum(1), ValueError, ["int64", "9007199254740993", "2**53", "unique"]),
+    (lambda: LazyTensor(np.ones((5, 1, 3), complex)), TypeError, ["complex128"]),
     (lambda: Vi(np.ones((5, 3), ">f8")), TypeError, ["byte order"]),
-    (lambda: Vi(X) * np.ones(3, int), TypeError, ["int64", "astype"]),
     (lambda: Vi(X) * 1j, TypeError, ["complex"]),
     (lambda: Vi(X) + "a", TypeError, ["str"]),
     (lambda: Vi(X) + None, TypeError, ["NoneType"]),
@@ -62,11 +65,11 @@ CASES = [
     (lambda: K.Kmin(True, axis=1), TypeError, ["whole number", "True"]),
     # ---- axes
     (lambda: K.sum(), ValueError, ["sum needs an axis"]),
-    (lambda: K.sum(3), ValueError, ["axis must be 0 (rows), 1 (columns), or -1 or 2", "3"]),
-    (lambda: K.sum(dim=-2), ValueError, ["-2"]),
-    (lambda: K.logsumexp(2), ValueError, ["logsumexp", "axis 0 (rows) or 1 (columns)", "(5, 7)"]),
-    (lambda: K.argmin(-1), ValueError, ["argmin", "axis 0 (rows) or 1 (columns)"]),
-    (lambda: K.Kmin(1, -1), ValueError, ["Kmin", "axis 0 (rows) or 1 (columns)"]),
+    (lambda: K.sum(3), ValueError, ["axis must be 0 (rows), 1 (columns), or -1 or 2", "not 3", "(5, 7)"]),
+    (lambda: K.sum(dim=-3), ValueError, ["-3"]),
+    (lambda: K.logsumexp(2), ValueError, ["logsumexp", "the rows or the columns", "(5, 7)", "not along its inner axis"]),
+    (lambda: X_I.prod(-1), ValueError, ["prod", "not along its inner axis", "(5, 1, 3)"]),
+    (lambda: X_I.Kmin(1, -1), ValueError, ["Kmin", "not along its inner axis"]),
     (lambda: K.sum(axis=0, dim=1), ValueError, ["axis=0", "dim=1"]),
     (lambda: K.sum(1.0), TypeError, ["whole number", "1.0"]),
     (lambda: K.sum("i"), TypeError, ["whole number", "'i'"]),
@@ -168,11 +171,8 @@ def test_tensors_of_other_kinds():
         Vi(X) * Vj(x)
     with pytest.raises(TypeError, match="mixes torch and numpy arrays"):
         Vi(x)[..., 0] @ np.ones(1)
-    with pytest.raises(TypeError, match="dtype float64 and float32"):
-        Vi(x) * Vj(x.float())
-    for dtype, message in ((torch.int64, "int64.*x.float"), (torch.complex64, "complex64.*not supported"), (torch.bfloat16, "bfloat16")):
-        with pytest.raises(TypeError, match=message):
-            Vi(x.to(dtype))
+    with pytest.raises(TypeError, match="complex64"):
+        Vi(x.to(torch.complex64))
     with pytest.raises(TypeError, match="device"):
         Vi(x) * Vj(x.to("meta"))
     with pytest.raises(TypeError):

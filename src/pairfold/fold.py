@@ -14,9 +14,10 @@ from .formula.operators import spread
 from .formula.reference import evaluate
 from .formula.simplify import expand, simplify
 from .plan.contract import LARGEST_EXPONENT, Contraction, contraction
+from .plan.plan import Numbers
 from .reductions import Reduction, Selection, Sum
 from .runtime import cpu
-from .runtime.cpu import Operand, address_of, operand_of
+from .runtime.operand import Extent, Operand, address_of, operand_of
 
 AXIS_OF = {0: "i", 1: "j"}
 
@@ -91,21 +92,24 @@ class Fold:
         """The formulas as kernels take them: rows kept, columns reduced; a fold along i is one of the transposed matrix."""
         return self.formulas if self.axis == 1 else flip(self.formulas)
 
-    def run(self, operands: Sequence[Operand], outputs: Sequence[int], kept: int, reduced: int, bits: int) -> None:
-        """Compute, for `kept` rows over `reduced` columns, each at least 1, into C-contiguous outputs (kept, dim)."""
-        if kept * reduced >= PAIRS_WORTH_CONTRACTING and min(kept, reduced) >= ROWS_WORTH_CONTRACTING:
+    def run(self, operands: Sequence[Operand], outputs: Sequence[int], extent: Extent, bits: int, result: str) -> None:
+        """Compute, over at least one batch, row and column, by arithmetic of that many bits.
+
+        Outputs are C-contiguous (batches, kept, dim), real ones of the type `result`.
+        """
+        if extent.kept * extent.reduced >= PAIRS_WORTH_CONTRACTING and min(extent[1:]) >= ROWS_WORTH_CONTRACTING:
             contracted = contraction(self.oriented, self.reduction, bits)
             if contracted is not None:
-                centre, far = _centre(contracted, operands, reduced, bits)
+                centre, far = _centre(contracted, operands, extent, bits)
                 if contracted.scale is None and not far:
                     contracted = contraction(self.oriented, self.reduction, bits, centred=False)
                     assert contracted is not None
-                operands_and_centre = [*operands, operand_of(centre)]
-                if _loses_nothing(contracted, operands_and_centre, kept, reduced, bits):
+                operands_and_centre = [*operands, operand_of(centre, False, (extent.batches,))]
+                if _loses_nothing(contracted, operands_and_centre, extent, bits):
                     used = len(variables(contracted.formulas))
-                    cpu.kernel(contracted.formulas, self.reduction, bits)(operands_and_centre[:used], outputs, kept, reduced)
+                    _compute(contracted.formulas, self.reduction, operands_and_centre[:used], outputs, extent, bits, result)
                     return
-        cpu.kernel(self.oriented, self.reduction, bits)(operands, outputs, kept, reduced)
+        _compute(self.oriented, self.reduction, operands, outputs, extent, bits, result)
 
     def of_nothing(self) -> list[np.ndarray]:
         """What each result is where nothing was reduced, (dim,): the reduction's identity, and -1 for an index."""
@@ -131,35 +135,46 @@ class Fold:
         return _backward(self, wanted)
 
 
-def _rowwise(formula: Node, axis: int, operands: Sequence[Operand], rows: int, bits: int) -> np.ndarray:
-    """A formula of the rows (or of the columns, with axis 0) alone, (rows, dim)."""
+def _compute(
+    formulas: tuple[Node, ...],
+    reduction: Reduction,
+    operands: Sequence[Operand],
+    outputs: Sequence[int],
+    extent: Extent,
+    bits: int,
+    result: str,
+) -> None:
+    cpu.kernel(formulas, reduction, Numbers(bits, tuple(o.type for o in operands), result))(operands, outputs, extent)
+
+
+def _rowwise(formula: Node, axis: int, operands: Sequence[Operand], extent: Extent, rows: int, bits: int) -> np.ndarray:
+    """A formula of the rows (or of the columns, with axis 0) alone, (batches, rows, dim)."""
     fold, used = make_fold((formula,), Sum(), axis)
-    values = np.empty((rows, formula.dim), dtype=f"f{bits // 8}")
-    fold.run([operands[k] for k in used], [address_of(values)], rows, 1, bits)
+    values = np.empty((extent.batches, rows, formula.dim), dtype=f"f{bits // 8}")
+    fold.run([operands[k] for k in used], [address_of(values)], Extent(extent.batch, rows, 1), bits, values.dtype.name)
     return values
 
 
-def _centre(contracted: Contraction, operands: Sequence[Operand], columns: int, bits: int) -> tuple[np.ndarray, bool]:
-    """A point among the columns, (dim,), and whether they lie far from the origin for their spread.
+def _centre(contracted: Contraction, operands: Sequence[Operand], extent: Extent, bits: int) -> tuple[np.ndarray, bool]:
+    """A point among each batch's columns, (batches, dim), and whether they lie far from the origin for their spread.
 
     Any point is right; a central one leaves the norms small, and the mean of some columns is central enough.
     """
-    some = _rowwise(contracted.columns, 0, operands, min(columns, COLUMNS_FOR_CENTRE), bits)
+    some = _rowwise(contracted.columns, 0, operands, extent, min(extent.reduced, COLUMNS_FOR_CENTRE), bits)
     with np.errstate(all="ignore"):
-        centre = some.mean(0)
-        far = not (centre**2).sum() <= FAR * np.square(some - centre).sum(1).mean()
+        centre = some.mean(1)
+        far = not ((centre**2).sum(1) <= FAR * np.square(some - centre[:, None]).sum(2).mean(1)).all()
     return centre, far
 
 
-def _loses_nothing(contracted: Contraction, operands: Sequence[Operand], rows: int, columns: int, bits: int) -> bool:
+def _loses_nothing(contracted: Contraction, operands: Sequence[Operand], extent: Extent, bits: int) -> bool:
     """Whether the norms of these data keep the rounding of the inner products below what it may be."""
     if contracted.scale is None:
         return True
-    scale = _rowwise(contracted.scale, 1, operands, 1, bits)[0, 0]
-    largest = (
-        _rowwise(contracted.row_norm, 1, operands, rows, bits).max() + _rowwise(contracted.column_norm, 0, operands, columns, bits).max()
-    )
-    return bool(scale * largest <= LARGEST_EXPONENT)  # false where something is nan
+    scale = _rowwise(contracted.scale, 1, operands, extent, 1, bits)[:, 0, 0]
+    of_rows = _rowwise(contracted.row_norm, 1, operands, extent, extent.kept, bits)
+    of_columns = _rowwise(contracted.column_norm, 0, operands, extent, extent.reduced, bits)
+    return bool((scale * (of_rows.max((1, 2)) + of_columns.max((1, 2))) <= LARGEST_EXPONENT).all())  # false where something is nan
 
 
 @dataclass(frozen=True)

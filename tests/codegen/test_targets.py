@@ -10,7 +10,7 @@ import pytest
 
 from pairfold.codegen.cpu import emit_module
 from pairfold.formula.graph import apply, var
-from pairfold.plan.plan import make_plan
+from pairfold.plan.plan import Numbers, make_plan
 from pairfold.plan.schedule import Machine
 from pairfold.reductions import ArgKmin, Argmin, LogSumExp, Sum, SumSoftMaxWeight
 from pairfold.runtime.compile import LEVELS
@@ -60,7 +60,7 @@ def test_neon(reduction, dim, bits):
     x, y, b = var("i", 0, dim), var("j", 1, dim), var("j", 2, 1)
     kernel = apply("exp", -apply("sum", apply("square", x - y)))
     formulas = (kernel, b)[: reduction.formulas]
-    plan = make_plan(formulas, reduction, bits, Machine("cpu", 128, 32))
+    plan = make_plan(formulas, reduction, Numbers(bits, (f"float{bits}",) * 9, f"float{bits}"), Machine("cpu", 128, 32))
     module = llvm.parse_assembly(emit_module(plan, "aarch64-unknown-linux-gnu", frozenset({"neon"}), 128))
     module.verify()
     target = llvm.Target.from_triple("aarch64-unknown-linux-gnu").create_target_machine(cpu="neoverse-n1", opt=3)

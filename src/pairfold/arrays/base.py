@@ -7,9 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..fold import Fold
-from ..runtime.cpu import Operand
+from ..runtime.operand import Extent, Operand
 
-BITS = {"float32": 32, "float64": 64}
+FLOATS = ("float16", "bfloat16", "float32", "float64")
+INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
+STORED = (*FLOATS, *INTEGERS, "bool")
+# The largest integers that floating-point numbers of so many bits tell apart.
+EXACT = {32: 2**24, 64: 2**53}
 
 
 class Backend(ABC):
@@ -40,21 +44,46 @@ class Backend(ABC):
         return None
 
     @abstractmethod
-    def scalar(self, value: float, like: Any) -> Any:
-        """A (1,) array of a Python number, of the same framework, type and device as `like`."""
+    def promote(self, a: str, b: str) -> str:
+        """The type of what is computed from numbers of two types, by the framework's rules."""
 
     @abstractmethod
-    def operand(self, array: Any) -> Operand:
-        """Address and strides of a (rows, dim) or (dim,) array."""
+    def real(self, dtype: str) -> str:
+        """The type of floating-point numbers that functions of such numbers have, by the framework's rules."""
 
     @abstractmethod
-    def results(self, fold: Fold, arrays: Sequence[Any], kept: int, reduced: int, bits: int) -> tuple[Any, ...]:
-        """The fold's results, (kept, dim) each, for its operands, of that many bits; differentiable where the framework is."""
+    def largest(self, array: Any) -> int:
+        """The largest magnitude in a non-empty array of integers."""
 
     @abstractmethod
-    def transpose(self, array: Any) -> Any:
-        """A 2-D array with its axes exchanged."""
+    def scalar(self, value: float, dtype: str, like: Any) -> Any:
+        """A (1,) array of a Python number, on the same device as `like`."""
 
-    def bits(self, array: Any) -> int:
-        """32 or 64."""
-        return BITS[self.dtype(array)]
+    @abstractmethod
+    def operand(self, array: Any, rows: bool, batch: tuple[int, ...]) -> Operand:
+        """A (…, rows, dim) array, or a (…, dim) one without `rows`, whose leading axes broadcast to `batch`."""
+
+    @abstractmethod
+    def results(self, fold: Fold, arrays: Sequence[Any], extent: Extent, dtype: str) -> tuple[Any, ...]:
+        """The fold's results, (…, kept, dim) each and real ones of type `dtype`; differentiable where the framework is."""
+
+    def bits(self, arrays: Sequence[Any], dtype: str) -> int:
+        """Those of the arithmetic: half precision is stored, never computed with, and integers must stay exact.
+
+        Raises
+        ------
+        ValueError
+            Where there are integers that no floating-point arithmetic can tell apart.
+        """
+        bits = 64 if dtype == "float64" else 32
+        for array in arrays:
+            if self.dtype(array) in INTEGERS and self.dtype(array)[-2:] in ("32", "64") and 0 not in array.shape:
+                largest = self.largest(array)
+                if largest > EXACT[64]:
+                    raise ValueError(
+                        f"an array of {self.dtype(array)} holds {largest}, but formulas cannot tell whole numbers beyond 2**53 apart: "
+                        "number the labels from 0, e.g. with unique(x, return_inverse=True)"
+                    )
+                if largest > EXACT[32]:
+                    bits = 64
+        return bits

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 
 from ..fold import Fold
-from ..runtime.cpu import Operand, address_of, operand_of
-from .base import Backend
+from ..runtime.operand import Extent, Operand, address_of, operand_of
+from .base import FLOATS, STORED, Backend
 
-DTYPES: dict[int, np.dtype] = {32: np.dtype(np.float32), 64: np.dtype(np.float64)}
-NAMES = {np.dtype(name): name for name in ("float32", "float64")}  # NumPy works a name out anew each time it is asked
+NAMES = {np.dtype(name): name for name in STORED if name != "bfloat16"}  # NumPy works a name out anew each time it is asked
 
 
 class NumPyBackend(Backend):
@@ -35,20 +34,30 @@ class NumPyBackend(Backend):
             return "is masked, and its mask would be lost: fill it first, e.g. x.filled(0)"
         return None
 
-    def scalar(self, value: float, like: Any) -> Any:
-        return np.full(1, value, dtype=like.dtype)
+    def promote(self, a: str, b: str) -> str:
+        return np.result_type(np.dtype(a), np.dtype(b)).name
 
-    def operand(self, array: Any) -> Operand:
-        return operand_of(array)
+    def real(self, dtype: str) -> str:
+        return dtype if dtype in FLOATS else "float64"
 
-    def results(self, fold: Fold, arrays: Sequence[Any], kept: int, reduced: int, bits: int) -> tuple[Any, ...]:
-        outputs = [np.empty((kept, r.dim), dtype=np.int64 if r.kind == "index" else DTYPES[bits]) for r in fold.results]
-        if reduced == 0:
-            for output, value in zip(outputs, fold.of_nothing(), strict=True):
-                output[:] = value
-        elif kept:
-            fold.run([self.operand(a) for a in arrays], [address_of(o) for o in outputs], kept, reduced, bits)
+    def largest(self, array: Any) -> int:
+        return max(int(array.max()), -int(array.min()))
+
+    def scalar(self, value: float, dtype: str, like: Any) -> Any:
+        return np.full(1, value, dtype=dtype)
+
+    def operand(self, array: Any, rows: bool, batch: tuple[int, ...]) -> Operand:
+        return operand_of(array, rows, batch)
+
+    def results(self, fold: Fold, arrays: Sequence[Any], extent: Extent, dtype: str) -> tuple[Any, ...]:
+        bits = self.bits(arrays, dtype)
+        shape = (*extent.batch, extent.kept)
+        outputs = [np.empty((*shape, r.dim), dtype=np.int64 if r.kind == "index" else dtype) for r in fold.results]
+        if extent.batches and extent.kept:
+            if extent.reduced:
+                operands = [self.operand(a, bool(v.axes), extent.batch) for a, v in zip(arrays, fold.variables, strict=True)]
+                fold.run(operands, [address_of(o) for o in outputs], extent, bits, dtype)
+            else:
+                for output, value in zip(outputs, fold.of_nothing(), strict=True):
+                    output[:] = value
         return tuple(outputs)
-
-    def transpose(self, array: Any) -> Any:
-        return array.T

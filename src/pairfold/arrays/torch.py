@@ -9,10 +9,11 @@ import torch
 
 from ..fold import AXIS_OF, Fold
 from ..reductions import Selection
-from ..runtime.cpu import Operand
-from .base import Backend
+from ..runtime.operand import Extent, Operand, batch_offsets
+from .base import FLOATS, STORED, Backend
 
-DTYPES = {32: torch.float32, 64: torch.float64}
+DTYPES = {name: getattr(torch, name) for name in STORED if hasattr(torch, name)}
+NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
 class TorchBackend(Backend):
@@ -25,7 +26,7 @@ class TorchBackend(Backend):
         return isinstance(value, torch.Tensor)
 
     def dtype(self, array: Any) -> str:
-        return str(array.dtype).removeprefix("torch.")
+        return NAMES.get(array.dtype) or str(array.dtype).removeprefix("torch.")
 
     def device(self, array: Any) -> str:
         return str(array.device)
@@ -39,80 +40,107 @@ class TorchBackend(Backend):
             return f"is on device {array.device}, but formulas are computed on the CPU: move it first, e.g. x.cpu()"
         return None
 
-    def scalar(self, value: float, like: Any) -> Any:
-        return torch.full((1,), value, dtype=like.dtype, device=like.device)
+    def promote(self, a: str, b: str) -> str:
+        return NAMES[torch.promote_types(DTYPES[a], DTYPES[b])]
 
-    def operand(self, array: Any) -> Operand:
+    def real(self, dtype: str) -> str:
+        return dtype if dtype in FLOATS else NAMES[torch.get_default_dtype()]
+
+    def largest(self, array: Any) -> int:
+        return max(int(array.max()), -int(array.min()))
+
+    def scalar(self, value: float, dtype: str, like: Any) -> Any:
+        return torch.full((1,), value, dtype=DTYPES[dtype], device=like.device)
+
+    def operand(self, array: Any, rows: bool, batch: tuple[int, ...]) -> Operand:
         bytes = array.element_size()
-        strides = array.stride()
-        return Operand(array.data_ptr(), strides[0] * bytes if len(strides) == 2 else 0, strides[-1] * bytes)
+        shape, strides = array.shape, array.stride()
+        own = -2 if rows else -1
+        offsets = batch_offsets(batch, shape[:own], [s * bytes for s in strides[:own]])
+        return Operand(array.data_ptr(), strides[-2] * bytes if rows else 0, strides[-1] * bytes, offsets, NAMES[array.dtype])
 
     def differentiable(self, arrays: Sequence[Any]) -> bool:
         if torch._C._are_functorch_transforms_active():
             return True
         return torch.is_grad_enabled() and any(a.requires_grad for a in arrays)
 
-    def results(self, fold: Fold, arrays: Sequence[Any], kept: int, reduced: int, bits: int) -> tuple[Any, ...]:
+    def results(self, fold: Fold, arrays: Sequence[Any], extent: Extent, dtype: str) -> tuple[Any, ...]:
         if self.differentiable(arrays):
-            if isinstance(fold.reduction, Selection) and reduced:
-                return self._selected(fold, arrays, kept, reduced, bits)
-            return tuple(_Fold.apply(self, fold, kept, reduced, bits, *arrays))
-        return self.compute(fold, arrays, kept, reduced, bits)
+            if isinstance(fold.reduction, Selection) and extent.reduced:
+                return self._selected(fold, arrays, extent, dtype)
+            return tuple(_Fold.apply(self, fold, extent, dtype, *arrays))
+        return self.compute(fold, arrays, extent, dtype)
 
-    def _selected(self, fold: Fold, arrays: Sequence[Any], kept: int, reduced: int, bits: int) -> tuple[Any, ...]:
+    def _selected(self, fold: Fold, arrays: Sequence[Any], extent: Extent, dtype: str) -> tuple[Any, ...]:
         """Minima and their kin, differentiable: find the pairs, then compute the formula at those pairs alone."""
         to_indices, at_pairs = fold.selection
-        (index,) = self.compute(to_indices, arrays, kept, reduced, bits)
-        a_row = index.shape[1]
-        pairs = {AXIS_OF[1 - fold.axis]: torch.arange(kept).repeat_interleave(a_row), AXIS_OF[fold.axis]: index.reshape(-1)}
-        operands = [a[pairs[v.attrs[0]]] if v.axes else a for a, v in zip(arrays, fold.variables, strict=True)]
-        (values,) = self.results(at_pairs, operands, kept * a_row, 1, bits)
+        (index,) = self.compute(to_indices, arrays, extent, dtype)
+        a_row = index.shape[-1]
+        rows = torch.arange(extent.kept, device=index.device).repeat_interleave(a_row)
+        columns = index.reshape(*extent.batch, -1, 1)
+
+        def at(array: Any, axis: str) -> Any:
+            if axis == AXIS_OF[1 - fold.axis]:
+                return array[..., rows, :]
+            own = array.expand(*extent.batch, *array.shape[-2:])
+            return own.gather(-2, columns.expand(*columns.shape[:-1], array.shape[-1]))
+
+        operands = [at(a, v.attrs[0]) if v.axes else a for a, v in zip(arrays, fold.variables, strict=True)]
+        (values,) = self.results(at_pairs, operands, Extent(extent.batch, extent.kept * a_row, 1), dtype)
         # Each component was selected for itself.
-        component = torch.arange(a_row).remainder(fold.dims[0]).repeat(kept)
-        values = values.gather(1, component[:, None]).reshape(kept, a_row)
+        component = torch.arange(a_row, device=index.device).remainder(fold.dims[0]).repeat(extent.kept)
+        values = values.gather(-1, component[:, None].expand(*values.shape[:-1], 1)).reshape(index.shape)
         return tuple(index if r.kind == "index" else values for r in fold.results)
 
-    def compute(self, fold: Fold, arrays: Sequence[Any], kept: int, reduced: int, bits: int) -> tuple[Any, ...]:
+    def compute(self, fold: Fold, arrays: Sequence[Any], extent: Extent, dtype: str) -> tuple[Any, ...]:
         """The results themselves."""
-        outputs = [torch.empty((kept, r.dim), dtype=torch.int64 if r.kind == "index" else DTYPES[bits]) for r in fold.results]
-        if reduced == 0:
-            for output, value in zip(outputs, fold.of_nothing(), strict=True):
-                output[:] = torch.tensor(value)
-        elif kept:
-            if any(torch._C._functorch.is_legacy_batchedtensor(a) for a in arrays):
-                raise RuntimeError("batched gradients by is_grads_batched=True or vectorize=True are not supported: use torch.func.vmap")
-            arrays = [a.resolve_neg() for a in arrays]  # kept until the kernel is done
-            fold.run([self.operand(a) for a in arrays], [o.data_ptr() for o in outputs], kept, reduced, bits)
-            del arrays  # named here, so that nobody who rewrites this frame (torch.compile does) frees them any earlier
+        shape, device = (*extent.batch, extent.kept), arrays[0].device if arrays else None
+        outputs = [
+            torch.empty((*shape, r.dim), dtype=torch.int64 if r.kind == "index" else DTYPES[dtype], device=device) for r in fold.results
+        ]
+        if any(torch._C._functorch.is_legacy_batchedtensor(a) for a in arrays):
+            raise RuntimeError("batched gradients by is_grads_batched=True or vectorize=True are not supported: use torch.func.vmap")
+        bits = self.bits(arrays, dtype)
+        if extent.batches and extent.kept:
+            if extent.reduced:
+                arrays = [a.resolve_neg() for a in arrays]  # kept until the kernel is done
+                operands = [self.operand(a, bool(v.axes), extent.batch) for a, v in zip(arrays, fold.variables, strict=True)]
+                fold.run(operands, [o.data_ptr() for o in outputs], extent, bits, dtype)
+                del arrays  # named here, so that nobody who rewrites this frame (torch.compile does) frees them any earlier
+            else:
+                for output, value in zip(outputs, fold.of_nothing(), strict=True):
+                    output[:] = torch.tensor(value)
         return tuple(outputs)
-
-    def transpose(self, array: Any) -> Any:
-        return array.T
 
 
 class _Fold(torch.autograd.Function):
     """A fold as autograd sees it."""
 
     @staticmethod
-    def forward(backend: TorchBackend, fold: Fold, kept: int, reduced: int, bits: int, *arrays: Any) -> tuple[Any, ...]:
-        return backend.compute(fold, arrays, kept, reduced, bits)
+    def forward(backend: TorchBackend, fold: Fold, extent: Extent, dtype: str, *arrays: Any) -> tuple[Any, ...]:
+        return backend.compute(fold, arrays, extent, dtype)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
-        ctx.backend, ctx.fold, ctx.kept, ctx.reduced, ctx.bits, *arrays = inputs
+        ctx.backend, ctx.fold, ctx.extent, ctx.dtype, *arrays = inputs
         kinds = [r.kind for r in ctx.fold.results]
         ctx.mark_non_differentiable(*(o for o, kind in zip(output, kinds, strict=True) if kind == "index"))
         ctx.save_for_backward(*arrays, *(o for o, kind in zip(output, kinds, strict=True) if kind == "real"))
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple[Any, ...], backend: TorchBackend, fold: Fold, *rest: Any) -> tuple[Any, Any]:
-        """One fold after the other, for torch.func.vmap and batched gradients."""
-        sizes, arrays = rest[:3], rest[3:]
-        batches = []
-        for k in range(info.batch_size):
-            each = [a if d is None else a.select(d, k) for a, d in zip(arrays, in_dims[5:], strict=True)]
-            batches.append(_Fold.apply(backend, fold, *sizes, *each))
-        return tuple(torch.stack(parts) for parts in zip(*batches, strict=True)), (0,) * len(fold.results)
+    def vmap(info: Any, in_dims: tuple[Any, ...], backend: TorchBackend, fold: Fold, extent: Extent, dtype: str, *arrays: Any) -> Any:
+        """One batch axis more, in front."""
+
+        def front(array: Any, dim: int | None, rows: bool) -> Any:
+            if dim is None:
+                return array
+            array = array.movedim(dim, 0)
+            missing = len(extent.batch) - (array.ndim - (3 if rows else 2))
+            return array.reshape(array.shape[0], *[1] * missing, *array.shape[1:])
+
+        moved = [front(a, d, bool(v.axes)) for a, d, v in zip(arrays, in_dims[4:], fold.variables, strict=True)]
+        results = _Fold.apply(backend, fold, extent._replace(batch=(info.batch_size, *extent.batch)), dtype, *moved)
+        return results, (0,) * len(fold.results)
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Any) -> tuple[Any, ...]:
@@ -121,14 +149,15 @@ class _Fold(torch.autograd.Function):
         real = [g for g, r in zip(cotangents, fold.results, strict=True) if r.kind == "real"]
         operands = [*saved, *real]
         arrays = saved[: len(fold.variables)]
-        wanted = tuple(k for k in range(len(arrays)) if ctx.needs_input_grad[5 + k])
+        wanted = tuple(k for k in range(len(arrays)) if ctx.needs_input_grad[4 + k])
         # Where nothing was reduced nothing depends on the operands.
-        pullbacks = fold.backward(wanted) if ctx.reduced else []
+        pullbacks = fold.backward(wanted) if ctx.extent.reduced else []
         gradients: list[Any] = [torch.zeros_like(a) if k in wanted else None for k, a in enumerate(arrays)]
         for pullback in pullbacks:
-            sizes = (ctx.kept, ctx.reduced) if pullback.fold.axis == fold.axis else (ctx.reduced, ctx.kept)
-            (found,) = ctx.backend.results(pullback.fold, [operands[k] for k in pullback.inputs], *sizes, ctx.bits)
+            extent = ctx.extent if pullback.fold.axis == fold.axis else ctx.extent.flipped()
+            (found,) = ctx.backend.results(pullback.fold, [operands[k] for k in pullback.inputs], extent, ctx.dtype)
             for k, start, stop in pullback.targets:
-                part = found[:, start:stop]
-                gradients[k] = part if arrays[k].ndim == 2 else part.sum(0)
-        return (None, None, None, None, None, *gradients)
+                part = found[..., start:stop]
+                # What was broadcast collects its gradient from everywhere: a parameter from all rows, any array from all batches.
+                gradients[k] = (part if fold.variables[k].axes else part.sum(-2)).sum_to_size(arrays[k].shape)
+        return (None, None, None, None, *gradients)

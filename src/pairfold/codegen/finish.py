@@ -8,14 +8,15 @@ from ..formula.graph import Node
 from .builder import I64, Value, loop
 from .evaluate import Evaluator, Index
 from .frame import Frame
-from .layout import FINISH_BLOCKS, PARTIALS, SPLITS, Layout, M
+from .layout import BATCHES, FINISH_BLOCKS, PARTIALS, SPLITS, Layout, M
 from .partial import Partial
+from .storage import stored
 
 
 def emit_finish(frame: Frame, layout: Layout) -> None:
     """The body of one task: `FINISH_BLOCKS` blocks of rows."""
     b, block = frame.builder, layout.plan.schedule.block
-    blocks = b.udiv(frame.padded(frame.word(M), block), I64(block))
+    blocks = b.mul(frame.word(BATCHES), b.udiv(frame.padded(frame.word(M), block), I64(block)))
     first = b.mul(frame.task, I64(FINISH_BLOCKS))
     last = frame.smaller(b.add(first, I64(FINISH_BLOCKS)), blocks)
     finish = Finish(frame, layout)
@@ -43,7 +44,9 @@ class Finish:
             return ()
 
         loop(b, I64(1), splits, 1, (), merge)
-        self._write(b.add(b.mul(block, I64(plan.schedule.block)), b.mul(r, I64(self.frame.m.width))))
+        a_batch = b.udiv(self.frame.padded(self.frame.word(M), plan.schedule.block), I64(plan.schedule.block))
+        row = b.add(b.mul(b.urem(block, a_batch), I64(plan.schedule.block)), b.mul(r, I64(self.frame.m.width)))
+        self._write(b.udiv(block, a_batch), row)
         return ()
 
     def _read(self, field: int, component: Value, partial: Value, r: Value) -> Value:
@@ -80,18 +83,21 @@ class Finish:
         self._evaluator(partial, entry, r).update(targets, store)
         return ()
 
-    def _write(self, row: Value) -> None:
-        """The results of the rows from `row` on, as far as there are."""
+    def _write(self, batch: Value, row: Value) -> None:
+        """The results of a batch's rows from `row` on, as far as there are."""
         frame, b = self.frame, self.frame.builder
         there = frame.smaller(b.sub(frame.word(M), row), I64(frame.m.width))
+        place = b.add(b.mul(batch, frame.word(M)), row)
         evaluator = self._evaluator()
         evaluator.prepare(self.plan.results)
         for number, result in enumerate(self.plan.results):
             base = frame.address(self.layout.output(number))
 
             def store(index: Index, carried: Sequence[Value], result: Node = result, base: Value = base) -> Sequence[Value]:
-                first = b.add(b.mul(row, I64(result.dim)), index.value(b))
-                frame.scatter(evaluator.full(result, index)[0], base, first, result.dim, there)
+                value = evaluator.full(result, index)[0]
+                if result.kind == "real":
+                    value = stored(frame.m, value, self.plan.numbers.result)
+                frame.scatter(value, base, b.add(b.mul(place, I64(result.dim)), index.value(b)), result.dim, there)
                 return carried
 
             evaluator.for_components([result], (), store)

@@ -97,16 +97,6 @@ class Frame:
 
         loop(b, I64(0), count, 1, (), store)
 
-    def gather(self, addresses: Sequence[Value]) -> Value:
-        """One number from each address, in the lanes."""
-        m, b = self.m, self.builder
-        if m.width == 1:
-            return b.load(addresses[0], typ=m.scalar)
-        value: Value = ir.Constant(m.real, ir.Undefined)
-        for k, address in enumerate(addresses):
-            value = b.insert_element(value, b.load(address, typ=m.scalar), ir.IntType(32)(k))
-        return value
-
     def aborted(self, position: int) -> Value:
         """Whether the call was told to stop, read afresh each time."""
         b = self.builder

@@ -2,6 +2,8 @@
 
 A kernel takes one array of 64-bit words, which the runtime fills and the code generator reads by the positions here.
 
+All buffers hold one batch after the other, and within a batch:
+
 - ``row``: for each block of rows, each component, the block's rows one after the other: one aligned vector load.
 - ``col``: for each column, its components one after the other: what a pair needs of a column is one stretch.
 - ``par``: the components.
@@ -15,14 +17,18 @@ from dataclasses import dataclass
 from ..plan.plan import Plan
 
 # Words of the argument array.
-M, N, SPLITS, CHUNK, ROW, COL, PAR, PARTIALS, FIRST_TASKS = range(9)
+BATCHES, M, N, SPLITS, CHUNK, ROW, COL, PAR, PARTIALS, FIRST_TASKS = range(10)
 PHASES = ("pack_par", "pack_row", "pack_col", "tile", "finish")
 FIRST_VARIABLE = FIRST_TASKS + len(PHASES)  # before the variables: how many tasks each phase has
-WORDS_A_VARIABLE = 3  # address, bytes from row to row, bytes from component to component
+# Of a variable: its address, bytes from row to row and from component to component, and the address of a table that holds, for each
+# batch, where it begins, in bytes.
+ADDRESS, ROW_STRIDE, STRIDE, OFFSETS = range(4)
+WORDS_A_VARIABLE = 4
 # Words of the control block that all threads of a call share.
 COUNTER, ABORT = range(2)
 
-# What one task of a phase does: vectors of rows packed, blocks finished. A tile task is one block and one split.
+# What one task of a phase does: vectors of rows packed (batches, for parameters), blocks finished. A tile task is one block of one batch
+# and one split.
 PACK_VECTORS = 64
 FINISH_BLOCKS = 32
 ALIGNMENT = 64
@@ -65,12 +71,28 @@ class Layout:
     def _field_bytes(self, field: int) -> int:
         return self.plan.fields[field].dim * self.plan.schedule.block * self.element_bytes(field)
 
-    def row_bytes(self, blocks: int) -> int:
-        return blocks * self.plan.hoisted.row.length * self.plan.schedule.block * self.real_bytes
+    def blocks(self, rows: int) -> int:
+        """Blocks of rows of a batch."""
+        return ceil_div(rows, self.plan.schedule.block)
 
-    def col_bytes(self, columns: int) -> int:
-        lanes = self.plan.schedule.lanes
-        return ceil_div(columns, lanes) * lanes * self.plan.hoisted.col.length * self.real_bytes
+    def bytes(self, rows: int, columns: int, splits: int) -> tuple[int, int, int, int]:
+        """Sizes of the packed rows, columns and parameters, and of the partials, for one batch."""
+        h, s = self.plan.hoisted, self.plan.schedule
+        blocks = self.blocks(rows)
+        return (
+            blocks * s.block * h.row.length * self.real_bytes,
+            ceil_div(columns, s.lanes) * s.lanes * h.col.length * self.real_bytes,
+            h.par.length * self.real_bytes,
+            blocks * splits * self.partial_bytes(),
+        )
 
-    def par_bytes(self) -> int:
-        return self.plan.hoisted.par.length * self.real_bytes
+    def tasks(self, batches: int, rows: int, columns: int, splits: int) -> tuple[int, ...]:
+        """How many tasks each phase has."""
+        lanes, blocks = self.plan.schedule.lanes, batches * self.blocks(rows)
+        return (
+            ceil_div(batches, PACK_VECTORS),
+            ceil_div(blocks * self.plan.schedule.rows, PACK_VECTORS),
+            ceil_div(batches * ceil_div(columns, lanes), PACK_VECTORS),
+            blocks * splits,
+            ceil_div(blocks, FINISH_BLOCKS),
+        )

@@ -9,51 +9,55 @@ from ..plan.hoist import Buffer
 from .builder import I64, Value, loop
 from .evaluate import Evaluator, Index
 from .frame import Frame
-from .layout import COL, PACK_VECTORS, PAR, ROW, Layout, M, N
+from .layout import ADDRESS, BATCHES, COL, OFFSETS, PACK_VECTORS, PAR, ROW, ROW_STRIDE, STRIDE, Layout, M, N
+from .storage import load
 
 WORDS = {"row": ROW, "col": COL, "par": PAR}
 COUNTS = {"row": M, "col": N}
 
 
 def emit_pack(frame: Frame, layout: Layout, buffer: Buffer, task: Value) -> None:
-    """The body of one task: `PACK_VECTORS` vectors of rows of one buffer, or the whole parameter buffer."""
-    b = frame.builder
+    """The body of one task: `PACK_VECTORS` vectors of one buffer, whichever batches they belong to."""
+    b, lanes = frame.builder, frame.m.width
     if buffer.name == "par":
-        _pack_rows(frame, layout, buffer, I64(0), I64(1))
-        return
-    count = frame.word(COUNTS[buffer.name])
-    lanes = frame.m.width
-    first = b.mul(task, I64(PACK_VECTORS * lanes))
-    last = frame.smaller(
-        b.add(first, I64(PACK_VECTORS * lanes)), frame.padded(count, lanes if buffer.name == "col" else layout.plan.schedule.block)
-    )
-    loop(b, first, last, lanes, (), lambda row, _: _pack_rows(frame, layout, buffer, row, count))
+        count, vectors = I64(1), I64(1)
+    else:
+        count = frame.word(COUNTS[buffer.name])
+        multiple = lanes if buffer.name == "col" else layout.plan.schedule.block
+        vectors = b.udiv(frame.padded(count, multiple), I64(lanes))
+    first = b.mul(task, I64(PACK_VECTORS))
+    last = frame.smaller(b.add(first, I64(PACK_VECTORS)), b.mul(frame.word(BATCHES), vectors))
+
+    def pack(number: Value, _: Sequence[Value]) -> Sequence[Value]:
+        batch, vector = (number, I64(0)) if buffer.name == "par" else (b.udiv(number, vectors), b.urem(number, vectors))
+        _pack_vector(frame, layout, buffer, number, batch, b.mul(vector, I64(lanes)), count)
+        return ()
+
+    loop(b, first, last, 1, (), pack)
 
 
-def _pack_rows(frame: Frame, layout: Layout, buffer: Buffer, row: Value, count: Value) -> Sequence[Value]:
-    """One vector of rows from `row` on; rows beyond the last repeat it."""
-    b, m = frame.builder, frame.m
+def _pack_vector(frame: Frame, layout: Layout, buffer: Buffer, number: Value, batch: Value, row: Value, count: Value) -> None:
+    """One vector of rows of a batch from `row` on, the buffer's vector of that number; rows beyond the last repeat it."""
+    b, m, plan = frame.builder, frame.m, layout.plan
     last = b.sub(count, I64(1))
     numbers = [frame.smaller(b.add(row, I64(k)), last) for k in range(m.width)]
-
-    offsets = {
-        v.attrs[1]: [b.mul(number, frame.word(layout.variable(v.attrs[1]) + 1)) for number in numbers]
-        for v in variables(tuple(buffer.formulas))
-        if v.axes
-    }
+    starts: dict[int, list[Value]] = {}
+    for v in variables(tuple(buffer.formulas)):
+        word = layout.variable(v.attrs[1])
+        offset = b.load(frame.element(frame.address(word + OFFSETS), batch, 8), typ=I64)
+        start = frame.offset(frame.address(word + ADDRESS), offset)
+        stride = frame.word(word + ROW_STRIDE)
+        starts[v.attrs[1]] = [frame.offset(start, b.mul(number, stride)) for number in numbers] if v.axes else [start]
 
     def leaf(node: Node, index: Index, rows: Sequence[int]) -> Sequence[Value]:
         if node.op.name == "slot":  # a parameter, already packed
-            address = frame.element(frame.address(PAR), b.add(index.value(b), I64(node.attrs[1])), layout.real_bytes)
-            return [m.splat(b.load(address, typ=m.scalar))]
+            component = b.add(b.mul(batch, I64(plan.hoisted.par.length)), b.add(index.value(b), I64(node.attrs[1])))
+            return [m.splat(b.load(frame.element(frame.address(PAR), component, layout.real_bytes), typ=m.scalar))]
         variable = node.attrs[1]
-        word = layout.variable(variable)
-        start = frame.offset(frame.address(word), b.mul(index.value(b), frame.word(word + 2)))
-        if node.axes == 0:
-            return [m.splat(b.load(start, typ=m.scalar))]
-        return [frame.gather([frame.offset(start, offset) for offset in offsets[variable]])]
+        along = b.mul(index.value(b), frame.word(layout.variable(variable) + STRIDE))
+        return [load(m, plan.numbers.stored[variable], [frame.offset(start, along) for start in starts[variable]])]
 
-    evaluator = Evaluator(m, [0], leaf, layout.plan.schedule.unroll)
+    evaluator = Evaluator(m, [0], leaf, plan.schedule.unroll)
     evaluator.prepare(buffer.formulas)
     base = frame.address(WORDS[buffer.name])
     for formula, slot in zip(buffer.formulas, buffer.slots, strict=True):
@@ -63,15 +67,17 @@ def _pack_rows(frame: Frame, layout: Layout, buffer: Buffer, row: Value, count: 
             value = evaluator.full(formula, index)[0]
             component = b.add(index.value(b), I64(offset))
             if buffer.name == "row":
-                block, within = frame.divide(row, layout.plan.schedule.block)
-                place = b.mul(b.add(b.mul(block, I64(buffer.length)), component), I64(layout.plan.schedule.block))
-                b.store(value, frame.element(base, b.add(place, within), layout.real_bytes), align=layout.real_bytes * m.width)
+                # Numbers go through all batches, as blocks do: a batch is a whole number of them.
+                block, within = frame.divide(number, plan.schedule.rows)
+                place = b.mul(b.add(b.mul(block, I64(buffer.length)), component), I64(plan.schedule.block))
+                place = b.add(place, b.mul(within, I64(m.width)))
+                b.store(value, frame.element(base, place, layout.real_bytes), align=layout.real_bytes * m.width)
             elif buffer.name == "col":
-                first = b.add(b.mul(row, I64(buffer.length)), component)
+                first = b.add(b.mul(number, I64(m.width * buffer.length)), component)
                 frame.scatter(value, base, first, buffer.length, I64(m.width))
             else:
-                b.store(frame.lane(value, 0), frame.element(base, component, layout.real_bytes))
+                place = b.add(b.mul(batch, I64(buffer.length)), component)
+                b.store(frame.lane(value, 0), frame.element(base, place, layout.real_bytes))
             return carried
 
         evaluator.for_components([formula], (), store)
-    return ()

@@ -15,14 +15,14 @@ from .builder import I1, I32, I64, Value, loop
 from .evaluate import Evaluator, Index, at
 from .frame import Frame
 from .insert import emit_insertion
-from .layout import ABORT, CHUNK, COL, PAR, PARTIALS, ROW, SPLITS, Layout, N
+from .layout import ABORT, CHUNK, COL, PAR, PARTIALS, ROW, SPLITS, Layout, M, N
 from .partial import Partial, identity
 
 PRELOADED = 16  # row vectors that are worth keeping in registers across columns
 
 
 def emit_tile(frame: Frame, layout: Layout) -> None:
-    """The body of one task: one block of rows, one split of the columns."""
+    """The body of one task: one block of rows of one batch, one split of the columns."""
     Tile(frame, layout).emit()
 
 
@@ -39,6 +39,11 @@ class Tile:
         b, s = self.b, self.schedule
         splits = self.frame.word(SPLITS)
         block, split = b.udiv(self.frame.task, splits), b.urem(self.frame.task, splits)
+        batch = b.udiv(block, b.udiv(self.frame.padded(self.frame.word(M), s.block), I64(s.block)))  # blocks go through all batches
+        columns = b.mul(batch, self.frame.padded(self.frame.word(N), s.lanes))
+        h = self.plan.hoisted
+        self.col_base = self.frame.element(self.frame.address(COL), b.mul(columns, I64(h.col.length)), self.layout.real_bytes)
+        self.par_base = self.frame.element(self.frame.address(PAR), b.mul(batch, I64(h.par.length)), self.layout.real_bytes)
         row_block = b.mul(block, I64(self.plan.hoisted.row.length * s.block))
         self.row_base = self.frame.element(self.frame.address(ROW), row_block, self.layout.real_bytes)
         self.first = b.mul(split, self.frame.word(CHUNK))
@@ -78,7 +83,7 @@ class Tile:
             place = b.add(component, I64(column * self.plan.hoisted.col.length))
             return [self.m.splat(b.load(self.frame.element(self.column, place, bytes), typ=self.m.scalar))]
         if buffer == "par":
-            return [self.m.splat(b.load(self.frame.element(self.frame.address(PAR), component, bytes), typ=self.m.scalar))]
+            return [self.m.splat(b.load(self.frame.element(self.par_base, component, bytes), typ=self.m.scalar))]
         if buffer == "index":
             relative = b.trunc(b.sub(self.j, self.first), self.m.scalar_integer) if self.m.bits == 32 else b.sub(self.j, self.first)
             return [self.m.splat(b.add(relative, self.m.scalar_integer(column)))]
@@ -126,7 +131,7 @@ class Tile:
         """Combine a few columns into the tile's partial."""
         plan = self.plan
         self.j = j
-        self.column = self.frame.element(self.frame.address(COL), self.b.mul(j, I64(plan.hoisted.col.length)), self.layout.real_bytes)
+        self.column = self.frame.element(self.col_base, self.b.mul(j, I64(plan.hoisted.col.length)), self.layout.real_bytes)
         if plan.reduction.guarded:
             self._guarded_step(columns)
             return ()
@@ -180,7 +185,7 @@ class Tile:
                 *(self.partial.place(k, I64(0), row) for k in range(len(self.types))),
                 self.frame.element(self.row_base, b.mul(row, I64(self.m.width)), bytes),
                 self.frame.element(self.column, b.mul(column, I64(self.plan.hoisted.col.length)), bytes),
-                self.frame.address(PAR),
+                self.par_base,
                 self._watched_place(b.mul(number, I64(dim))),
                 b.add(b.sub(self.j, self.first), column),
             ],

@@ -15,6 +15,25 @@ from .schedule import Machine, Schedule, choose
 _SUMS = ("add", "sub", "sum")  # what a product is fused with
 
 
+@dataclass(frozen=True)
+class Numbers:
+    """The types of a fold's numbers.
+
+    Attributes
+    ----------
+    bits : int
+        Of the arithmetic: 32 or 64.
+    stored : tuple of str
+        What the array of each variable holds.
+    result : str
+        What the results hold.
+    """
+
+    bits: int
+    stored: tuple[str, ...]
+    result: str
+
+
 @dataclass(frozen=True, eq=False)
 class Plan:
     """How to reduce formulas over their columns.
@@ -24,17 +43,21 @@ class Plan:
     formulas : tuple of Node
         Over variables numbered from 0, rows kept and columns reduced.
     reduction : Reduction
-    bits : int
-        32 or 64.
+    numbers : Numbers
     hoisted : Hoisted
     schedule : Schedule
     """
 
     formulas: tuple[Node, ...]
     reduction: Reduction
-    bits: int
+    numbers: Numbers
     hoisted: Hoisted
     schedule: Schedule
+
+    @property
+    def bits(self) -> int:
+        """Of the arithmetic."""
+        return self.numbers.bits
 
     @cached_property
     def variables(self) -> tuple[Node, ...]:
@@ -126,7 +149,7 @@ class Plan:
 
 
 @lru_cache(maxsize=1024)
-def make_plan(formulas: tuple[Node, ...], reduction: Reduction, bits: int, machine: Machine) -> Plan:
+def make_plan(formulas: tuple[Node, ...], reduction: Reduction, numbers: Numbers, machine: Machine) -> Plan:
     """Plan a reduction over columns.
 
     Parameters
@@ -134,10 +157,9 @@ def make_plan(formulas: tuple[Node, ...], reduction: Reduction, bits: int, machi
     formulas : tuple of Node
         Over variables; rows are kept, columns reduced.
     reduction : Reduction
-    bits : int
-        32 or 64.
+    numbers : Numbers
     machine : Machine
         The target.
     """
     hoisted = hoist(specialise(simplify(expand(formulas))))
-    return Plan(formulas, reduction, bits, hoisted, choose(hoisted.body, reduction, bits, machine))
+    return Plan(formulas, reduction, numbers, hoisted, choose(hoisted.body, reduction, numbers.bits, machine))

@@ -5,19 +5,21 @@ from __future__ import annotations
 import ctypes
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import cached_property
 from threading import Lock
-from typing import NamedTuple
 
 import numpy as np
 
 from ..codegen.cpu import ALONE, emit_module
-from ..codegen.layout import ALIGNMENT, FINISH_BLOCKS, FIRST_TASKS, PACK_VECTORS, PHASES, Layout, ceil_div
+from ..codegen.layout import ALIGNMENT, FIRST_TASKS, INDEX_BYTES, PHASES, Layout, ceil_div
+from ..codegen.storage import BYTES
 from ..formula.graph import Node, fingerprint
-from ..plan.plan import Plan, make_plan
+from ..plan.plan import Numbers, Plan, make_plan
 from ..plan.schedule import Machine
 from ..reductions import Reduction
 from . import cache, progress, threads
 from .compile import Loaded, compile_object, host
+from .operand import Extent, Operand, address_of
 
 KERNELS_KEPT = 512
 # Estimates for one thread, good to a factor of a few.
@@ -26,15 +28,9 @@ PACKED_A_SECOND = 3e8
 # The columns are split where there are few rows: enough tasks to balance any number of threads, each long enough to be worth it.
 TASKS_WANTED = 128
 COLUMNS_A_SPLIT = 4096
+SCRATCH_BYTES = 1 << 26  # of many batches, computed in turns
+OFFSET_BYTES = 8
 LONGEST_SPLIT = 1 << 30  # within a split, columns are numbered by 32-bit integers
-
-
-class Operand(NamedTuple):
-    """An array as a kernel sees it; strides in bytes."""
-
-    address: int
-    row_stride: int
-    stride: int
 
 
 def machine() -> Machine:
@@ -50,7 +46,7 @@ class Kernel:
         self.plan, self.layout = plan, Layout(plan)
         here = host()
         name = cache.key(
-            here.key, str(plan.bits), repr(plan.schedule), repr(plan.reduction), plan.reduction.name, fingerprint(plan.formulas)
+            here.key, repr(plan.numbers), repr(plan.schedule), repr(plan.reduction), plan.reduction.name, fingerprint(plan.formulas)
         )
         code = cache.load(name)
         if code is None:
@@ -64,7 +60,7 @@ class Kernel:
         here = host()
         return emit_module(self.plan, here.triple, here.features, here.vector_bits)
 
-    def __call__(self, operands: Sequence[Operand], outputs: Sequence[int], rows: int, columns: int) -> None:
+    def __call__(self, operands: Sequence[Operand], outputs: Sequence[int], extent: Extent) -> None:
         """Compute.
 
         Parameters
@@ -72,64 +68,65 @@ class Kernel:
         operands : sequence of Operand
             One for each variable of the plan.
         outputs : sequence of int
-            The address of each result, C-contiguous (rows, dim).
-        rows, columns : int
-            At least 1 each.
+            The address of each result, C-contiguous (batches, rows, dim).
+        extent : Extent
+            At least one batch, row and column.
         """
-        plan, layout, schedule = self.plan, self.layout, self.plan.schedule
-        blocks = ceil_div(rows, schedule.block)
-        splits, chunk = split_columns(blocks, columns, schedule.tile)
-        # One allocation holds the packed buffers and the partials; they live for this call alone.
-        sizes = [layout.row_bytes(blocks), layout.col_bytes(columns), layout.par_bytes(), blocks * splits * layout.partial_bytes()]
-        scratch = np.empty(sum(sizes) + ALIGNMENT * (len(sizes) + 1), dtype=np.uint8)
+        layout, (_, rows, columns) = self.layout, extent
+        blocks = layout.blocks(rows)
+        splits, chunk = split_columns(extent.batches * blocks, columns, self.plan.schedule.tile)
+        sizes = layout.bytes(rows, columns, splits)
+        # One allocation holds the packed buffers and the partials; it lives for this call alone, and for as many batches as fit.
+        a_turn = min(extent.batches, max(1, SCRATCH_BYTES // sum(sizes)))
+        scratch = np.empty(a_turn * sum(sizes) + ALIGNMENT * (len(sizes) + 1), dtype=np.uint8)
         address = address_of(scratch)
         places = []
         for size in sizes:
             address = ceil_div(address, ALIGNMENT) * ALIGNMENT
             places.append(address)
-            address += size
-        values = [rows, columns, splits, chunk, *places]
-        assert len(values) == FIRST_TASKS
-        a_task = PACK_VECTORS * schedule.lanes
-        tasks = (1, ceil_div(rows, a_task), ceil_div(columns, a_task), blocks * splits, ceil_div(blocks, FINISH_BLOCKS))
-        values += tasks
-        for operand in operands:
-            values += operand
-        values += outputs
+            address += a_turn * size
+        a_batch = [rows * r.dim * result_bytes for r, result_bytes in zip(self.plan.results, self._result_bytes, strict=True)]
+        for first in range(0, extent.batches, a_turn):
+            batches = min(a_turn, extent.batches - first)
+            values = [batches, rows, columns, splits, chunk, *places]
+            assert len(values) == FIRST_TASKS
+            tasks = layout.tasks(batches, rows, columns, splits)
+            values += tasks
+            for address, row_stride, stride, offsets, _ in operands:
+                values += address, row_stride, stride, address_of(offsets) + OFFSET_BYTES * first
+            values += [output + first * size for output, size in zip(outputs, a_batch, strict=True)]
+            self._launch(values, tasks, batches, rows, columns)
+        # Kernels know it by address alone: it is named here, so that nobody who rewrites this frame (torch.compile does) frees it any
+        # earlier.
+        del scratch
+
+    @cached_property
+    def _result_bytes(self) -> list[int]:
+        return [INDEX_BYTES if r.kind == "index" else BYTES[self.plan.numbers.result]
+                for r in self.plan.results]  # fmt: skip
+
+    def _launch(self, values: Sequence[int], tasks: Sequence[int], batches: int, rows: int, columns: int) -> None:
+        """Run the phases on argument words."""
+        plan, packed = self.plan, self.plan.hoisted
         words = (ctypes.c_int64 * len(values))(*values)
         start = ctypes.addressof(words)
-
-        packed = plan.hoisted
         seconds = (
-            0.0,
-            rows * packed.row.length / PACKED_A_SECOND,
-            columns * packed.col.length / PACKED_A_SECOND,
-            blocks * schedule.block * columns * plan.operations / OPERATIONS_A_SECOND,
-            rows * sum(f.dim for f in plan.fields) / PACKED_A_SECOND,
+            batches * packed.par.length / PACKED_A_SECOND,
+            batches * rows * packed.row.length / PACKED_A_SECOND,
+            batches * columns * packed.col.length / PACKED_A_SECOND,
+            batches * self.layout.blocks(rows) * plan.schedule.block * columns * plan.operations / OPERATIONS_A_SECOND,
+            batches * rows * sum(f.dim for f in plan.fields) / PACKED_A_SECOND,
         )
         if sum(seconds) < threads.ALONE_SECONDS:
             control = threads.Control()
             self.functions[ALONE](start, ctypes.addressof(control), 0)
-            del control, words, scratch  # addresses do not keep them; see below
+            del control, words  # as above
             return
         for phase, count, expected in zip(PHASES, tasks, seconds, strict=True):
             if phase in self.functions:
-                with progress.bar(phase == "tile", rows * columns, count, expected) as report:
+                with progress.bar(phase == "tile", batches * rows * columns, count, expected) as report:
                     threads.run(self.functions[phase], start, count, expected, report)
-        # Kernels know these by address alone: they are named here, so that nobody who rewrites this frame (torch.compile does)
-        # frees them any earlier.
-        del words, scratch
-
-
-def address_of(array: np.ndarray) -> int:
-    """Where an array begins."""
-    return int(array.__array_interface__["data"][0])
-
-
-def operand_of(array: np.ndarray) -> Operand:
-    """A (rows, dim) or (dim,) NumPy array as a kernel sees it."""
-    strides = array.strides
-    return Operand(address_of(array), strides[0] if len(strides) == 2 else 0, strides[-1])
+        del words
 
 
 def split_columns(blocks: int, columns: int, tile: int) -> tuple[int, int]:
@@ -144,15 +141,15 @@ _kernels: OrderedDict[tuple[object, ...], Kernel] = OrderedDict()
 _lock = Lock()
 
 
-def kernel(formulas: tuple[Node, ...], reduction: Reduction, bits: int) -> Kernel:
+def kernel(formulas: tuple[Node, ...], reduction: Reduction, numbers: Numbers) -> Kernel:
     """The kernel that reduces formulas over their columns; compiled on first use."""
-    key = (formulas, reduction, bits)
+    key = (formulas, reduction, numbers)
     with _lock:
         found = _kernels.get(key)
         if found is not None:
             _kernels.move_to_end(key)
             return found
-    made = Kernel(make_plan(formulas, reduction, bits, machine()))
+    made = Kernel(make_plan(formulas, reduction, numbers, machine()))
     with _lock:
         _kernels[key] = made
         while len(_kernels) > KERNELS_KEPT:

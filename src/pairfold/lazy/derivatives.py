@@ -1,0 +1,82 @@
+"""Symbolic derivatives: formulas of formulas, pair by pair."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..formula.differentiate import jvp, vjp
+from ..formula.graph import Node, apply, var
+from .symbolic import Symbolic, combine, same
+
+if TYPE_CHECKING:
+    from .tensor import LazyTensor
+
+
+class Derivatives(Symbolic):
+    """Derivatives with respect to the arrays that a formula was made from."""
+
+    def grad(self, variable: LazyTensor, cotangent: Any = 1) -> LazyTensor:
+        """The derivative of ``(cotangent | self)`` with respect to a variable, pair by pair.
+
+        Parameters
+        ----------
+        variable : LazyTensor
+            One that self was made from: a LazyTensor of an array as it is, of dimension D.
+        cotangent : LazyTensor, array or number
+            Of self's dimension, or 1.
+
+        Returns
+        -------
+        LazyTensor, (M, N, D)
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from pairfold import Vi, Vj
+        >>> x, y = np.random.rand(4, 3), np.random.rand(6, 3)
+        >>> x_i, y_j = Vi(x), Vj(y)
+        >>> K = (-((x_i - y_j) ** 2).sum(-1)).exp()
+        >>> difference = x[:, None] - y
+        >>> expected = (-2 * difference * np.exp(-(difference**2).sum(-1, keepdims=True))).sum(1)
+        >>> np.allclose(K.grad(x_i).sum(axis=1), expected)
+        True
+        """
+        number = self._find(variable)
+
+        def derive(formula: Node, g: Node) -> Node:
+            wrt = var(variable.leaves[0].axis, number, variable.formula.dim)
+            (found,) = vjp(formula, [wrt], g)
+            return found if found is not None else apply("spread", 0, attrs=(wrt.dim,))
+
+        return combine(derive, (self, cotangent), variable._inner)
+
+    def diff(self, variable: LazyTensor, tangent: Any) -> LazyTensor:
+        """The derivative of self as a variable moves along a tangent: the Jacobian times the tangent, pair by pair.
+
+        Parameters
+        ----------
+        variable : LazyTensor
+            One that self was made from.
+        tangent : LazyTensor, array or number
+            Of the variable's dimension.
+
+        Returns
+        -------
+        LazyTensor, of self's shape
+        """
+        number = self._find(variable)
+
+        def derive(formula: Node, t: Node) -> Node:
+            wrt = var(variable.leaves[0].axis, number, variable.formula.dim)
+            return jvp(formula, {wrt: t}) or apply("spread", 0, attrs=(formula.dim,))
+
+        return combine(derive, (self, tangent), self._inner)
+
+    def _find(self, variable: LazyTensor) -> int:
+        """The number of a variable among self's leaves."""
+        if not isinstance(variable, Symbolic) or variable.formula.op.name != "var":
+            raise TypeError(f"derivatives are taken with respect to a LazyTensor made from an array, not {variable!r}")
+        for number, leaf in enumerate(self.leaves):
+            if same(leaf, variable.leaves[0]):
+                return number
+        raise ValueError(f"{self!r} was not made from {variable!r}")

@@ -1,0 +1,260 @@
+"""Arithmetic and functions of one number at a time: each is the operator of that name in the table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..formula.graph import apply
+from ..formula.operators import power
+from .symbolic import Symbolic, combine
+
+if TYPE_CHECKING:
+    from .tensor import LazyTensor
+
+
+class Elementwise(Symbolic):
+    """What acts on each component of each pair alone. Arrays and numbers mix with LazyTensors on either side."""
+
+    def __add__(self, other: Any) -> LazyTensor:
+        return self._apply("add", other)
+
+    def __sub__(self, other: Any) -> LazyTensor:
+        return self._apply("sub", other)
+
+    def __mul__(self, other: Any) -> LazyTensor:
+        return self._apply("mul", other)
+
+    def __truediv__(self, other: Any) -> LazyTensor:
+        return self._apply("div", other)
+
+    def __or__(self, other: Any) -> LazyTensor:
+        return self._apply("dot", other, inner=False)
+
+    def __radd__(self, other: Any) -> LazyTensor:
+        return self._lift(other)._apply("add", self)
+
+    def __rsub__(self, other: Any) -> LazyTensor:
+        return self._lift(other)._apply("sub", self)
+
+    def __rmul__(self, other: Any) -> LazyTensor:
+        return self._lift(other)._apply("mul", self)
+
+    def __rtruediv__(self, other: Any) -> LazyTensor:
+        return self._lift(other)._apply("div", self)
+
+    def __ror__(self, other: Any) -> LazyTensor:
+        return self._lift(other) | self
+
+    def __neg__(self) -> LazyTensor:
+        return self._apply("neg")
+
+    def __pos__(self) -> LazyTensor:
+        return self._with(self.formula, self._inner)
+
+    def __abs__(self) -> LazyTensor:
+        return self.abs()
+
+    def __pow__(self, exponent: Any) -> LazyTensor:
+        """Whole powers by multiplication, 0.5 and -0.5 by roots, others by the general power."""
+        if isinstance(exponent, (int, float)) and not isinstance(exponent, bool):
+            if float(exponent).is_integer() and abs(exponent) < 2**31:
+                return combine(lambda a: power(a, int(exponent)), (self,))
+            if abs(exponent) == 0.5:
+                return self.sqrt() if exponent > 0 else self.rsqrt()
+        return self._apply("pow", exponent)
+
+    def __rpow__(self, base: Any) -> LazyTensor:
+        return self._lift(base)._apply("pow", self)
+
+    def __lt__(self, other: Any) -> LazyTensor:
+        return self._apply("lt", other)
+
+    def __le__(self, other: Any) -> LazyTensor:
+        return self._apply("le", other)
+
+    def __gt__(self, other: Any) -> LazyTensor:
+        return self._apply("gt", other)
+
+    def __ge__(self, other: Any) -> LazyTensor:
+        return self._apply("ge", other)
+
+    def __eq__(self, other: Any) -> LazyTensor:  # type: ignore[override]
+        return self._apply("eq", other)
+
+    def __ne__(self, other: Any) -> LazyTensor:  # type: ignore[override]
+        return self._apply("ne", other)
+
+    def exp(self) -> LazyTensor:
+        """The exponential."""
+        return self._apply("exp")
+
+    def log(self) -> LazyTensor:
+        """The natural logarithm."""
+        return self._apply("log")
+
+    def sqrt(self) -> LazyTensor:
+        """The square root; its derivative at 0 is taken as 0."""
+        return self._apply("sqrt")
+
+    def rsqrt(self) -> LazyTensor:
+        """One over the square root."""
+        return self._apply("rsqrt")
+
+    def square(self) -> LazyTensor:
+        """The square."""
+        return self._apply("square")
+
+    def abs(self) -> LazyTensor:
+        """The absolute value."""
+        return self._apply("abs")
+
+    def sign(self) -> LazyTensor:
+        """-1, 0 or 1."""
+        return self._apply("sign")
+
+    def step(self) -> LazyTensor:
+        """1 where ≥ 0, else 0; nan stays nan."""
+        return self._apply("step")
+
+    def relu(self) -> LazyTensor:
+        """The larger of the value and 0."""
+        return self._apply("relu")
+
+    def sin(self) -> LazyTensor:
+        """The sine."""
+        return self._apply("sin")
+
+    def cos(self) -> LazyTensor:
+        """The cosine."""
+        return self._apply("cos")
+
+    def log1p(self) -> LazyTensor:
+        """log(1 + value), accurate near 0."""
+        return self._apply("log1p")
+
+    def expm1(self) -> LazyTensor:
+        """exp(value) - 1, accurate near 0."""
+        return self._apply("expm1")
+
+    def tan(self) -> LazyTensor:
+        """The tangent."""
+        return self._apply("tan")
+
+    def asin(self) -> LazyTensor:
+        """The inverse sine."""
+        return self._apply("asin")
+
+    def acos(self) -> LazyTensor:
+        """The inverse cosine."""
+        return self._apply("acos")
+
+    def atan(self) -> LazyTensor:
+        """The inverse tangent."""
+        return self._apply("atan")
+
+    def sinh(self) -> LazyTensor:
+        """The hyperbolic sine."""
+        return self._apply("sinh")
+
+    def cosh(self) -> LazyTensor:
+        """The hyperbolic cosine."""
+        return self._apply("cosh")
+
+    def tanh(self) -> LazyTensor:
+        """The hyperbolic tangent."""
+        return self._apply("tanh")
+
+    def sigmoid(self) -> LazyTensor:
+        """1 / (1 + exp(-value))."""
+        return self._apply("sigmoid")
+
+    def softplus(self) -> LazyTensor:
+        """log(1 + exp(value))."""
+        return self._apply("softplus")
+
+    def erf(self) -> LazyTensor:
+        """The error function."""
+        return self._apply("erf")
+
+    def erfc(self) -> LazyTensor:
+        """One minus the error function."""
+        return self._apply("erfc")
+
+    def gelu(self) -> LazyTensor:
+        """The value times the normal distribution function of it."""
+        return self._apply("gelu")
+
+    def xlogx(self) -> LazyTensor:
+        """value · log(value), 0 at 0."""
+        return self._apply("xlogx")
+
+    def sinxdivx(self) -> LazyTensor:
+        """sin(value) / value, 1 at 0."""
+        return self._apply("sinxdivx")
+
+    def floor(self) -> LazyTensor:
+        """The next lower whole number."""
+        return self._apply("floor")
+
+    def ceil(self) -> LazyTensor:
+        """The next higher whole number."""
+        return self._apply("ceil")
+
+    def trunc(self) -> LazyTensor:
+        """The whole number towards 0."""
+        return self._apply("trunc")
+
+    def inv(self) -> LazyTensor:
+        """One over the value."""
+        return self._apply("inv")
+
+    sinc = sinxdivx
+
+    def round(self, decimals: int = 0) -> LazyTensor:
+        """The value rounded to a number of decimals, ties to even, as NumPy does."""
+        if isinstance(decimals, bool) or not hasattr(decimals, "__index__"):
+            raise TypeError(f"round takes a whole number of decimals, not {decimals!r}")
+        return self._apply("round", attrs=(decimals.__index__(),))
+
+    def atan2(self, other: Any) -> LazyTensor:
+        """The angle of the point (other, self), pair by pair."""
+        return self._apply("atan2", other)
+
+    def hypot(self, other: Any) -> LazyTensor:
+        """sqrt(self² + other²) without overflow, pair by pair."""
+        return self._apply("hypot", other)
+
+    def logaddexp(self, other: Any) -> LazyTensor:
+        """log(exp(self) + exp(other)) without overflow, pair by pair."""
+        return self._apply("logaddexp", other)
+
+    def mod(self, modulus: Any, offset: Any = 0) -> LazyTensor:
+        """The value less the multiple of the modulus that brings it to [offset, offset + modulus)."""
+        if isinstance(offset, (int, float)) and offset == 0:
+            return self._apply("mod", modulus)
+        return (self - offset)._apply("mod", modulus) + offset
+
+    def __mod__(self, modulus: Any) -> LazyTensor:
+        return self.mod(modulus)
+
+    def power(self, exponent: Any) -> LazyTensor:
+        """As ``**``."""
+        return self**exponent
+
+    pow = power
+
+    def clamp(self, low: Any, high: Any) -> LazyTensor:
+        """The value kept between two bounds, which may be numbers, arrays or LazyTensors."""
+        return self._apply("clamp", low, high)
+
+    def minimum(self, other: Any) -> LazyTensor:
+        """The smaller of two, pair by pair."""
+        return self._apply("minimum", other)
+
+    def maximum(self, other: Any) -> LazyTensor:
+        """The larger of two, pair by pair."""
+        return self._apply("maximum", other)
+
+    def ifelse(self, a: Any, b: Any) -> LazyTensor:
+        """``a`` where self is ≥ 0, else ``b``, as in KeOps."""
+        return combine(lambda *nodes: apply("where", *nodes), (self >= 0, a, b))

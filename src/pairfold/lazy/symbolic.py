@@ -1,0 +1,364 @@
+"""What a symbolic matrix is made of: a formula, the arrays behind its variables, a shape; and how several are put together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+
+import numpy as np
+
+from ..arrays import backend_of, is_array
+from ..arrays.base import STORED, Backend
+from ..fold import flip, renumber
+from ..formula.graph import Node, apply, const, to_string, var
+
+if TYPE_CHECKING:
+    from .tensor import LazyTensor
+
+Lengths = tuple["int | None", "int | None"]
+
+
+class Kind(NamedTuple):
+    """What all arrays of a formula share."""
+
+    backend: Backend
+    dtype: str
+    device: str
+
+
+class Leaf:
+    """An array, or a Python number, that a formula's variable stands for.
+
+    Attributes
+    ----------
+    value : array or float
+        (…, M, D) along i, (…, N, D) along j, (…, D) for a parameter, after batch axes; read in place, never copied.
+    axis : str
+        ``"i"``, ``"j"`` or ``"p"``.
+    """
+
+    __slots__ = ("axis", "value")
+
+    def __init__(self, value: Any, axis: str):
+        self.value, self.axis = value, axis
+
+    @property
+    def batch(self) -> tuple[int, ...]:
+        """The batch axes of an array."""
+        return tuple(self.value.shape[: -1 if self.axis == "p" else -2])
+
+
+class Symbolic:
+    """The state of a `LazyTensor`; its methods are in the classes that it inherits, by subject."""
+
+    # NumPy and PyTorch leave operators with an array on the left to us.
+    __array_ufunc__: Any = None
+    __array_priority__ = 1000
+    __iter__ = None
+
+    formula: Node
+    leaves: tuple[Leaf, ...]
+    _inner: bool  # whether the shape has an inner axis
+    _kind: Kind | None  # None while it is made of Python numbers alone
+    _batch: tuple[int, ...]  # the lengths of the batch axes
+    _lengths: Lengths  # along i and j; None where nothing depends on the axis
+
+    def __init__(self, x: Any, axis: int | None = None):
+        if isinstance(x, Symbolic):
+            self.formula, self.leaves, self._inner, self._kind, self._batch, self._lengths = (
+                x.formula, x.leaves, x._inner, x._kind, x._batch, x._lengths
+            )  # fmt: skip
+            return
+        self._kind, self._batch, self._lengths = None, (), (None, None)
+        if is_array(x) and backend_of(x).dtype(x) not in STORED:
+            x = _number(x)
+        if isinstance(x, bool) or not (isinstance(x, (int, float)) or is_array(x)):
+            raise TypeError(f"a LazyTensor is made from a NumPy array, a PyTorch tensor or a number, not from {type(x).__name__}")
+        if isinstance(x, (int, float)):
+            self._inner = False
+            if isinstance(x, int) or (2 * x).is_integer() and abs(x) <= 4:
+                # Whole numbers and simple halves are part of the formula; other numbers may change without compiling anew.
+                self.formula, self.leaves = const(x), ()
+            else:
+                magnitude = var("p", 0, 1, 1) if x == x else var("p", 0, 1)
+                self.formula, self.leaves = (-magnitude if x < 0 else magnitude), (Leaf(abs(x), "p"),)
+            return
+        self._set_leaf(*classify(x, axis))
+
+    def _set_leaf(self, leaf: Leaf, inner: bool) -> None:
+        """Become the variable that stands for an array."""
+        self.leaves, self._inner = (leaf,), inner
+        self.formula = var(leaf.axis, 0, int(leaf.value.shape[-1]))
+        self._kind = kind_of(leaf.value)
+        self._batch = leaf.batch
+        length = None if leaf.axis == "p" else int(leaf.value.shape[-2])
+        self._lengths = (length, None) if leaf.axis == "i" else (None, length)
+
+    def _with(self, formula: Node, inner: bool) -> LazyTensor:
+        """Another formula of the same variables."""
+        made: Any = type(self).__new__(type(self))
+        made.formula, made._inner = formula, inner
+        made.leaves, made._kind, made._batch, made._lengths = self.leaves, self._kind, self._batch, self._lengths
+        return made
+
+    def _without_inner(self) -> LazyTensor:
+        return self._with(self.formula, False)
+
+    def _apply(self, name: str, *others: Any, attrs: tuple[Any, ...] = (), inner: bool | None = None) -> LazyTensor:
+        """The operator of that name on self and others, which may be LazyTensors, arrays or numbers."""
+        return combine(lambda *nodes: apply(name, *nodes, attrs=attrs), (self, *others), inner)
+
+    def _lift(self, value: Any) -> LazyTensor:
+        """A LazyTensor of an array or a number."""
+        return lift(value, type(self))
+
+    # ---- what it is
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(…, M, N), or (…, M, N, D) where each pair has a vector; an axis on which nothing depends has length 1."""
+        outer = (*self._batch, *(1 if n is None else n for n in self._lengths))
+        return (*outer, self.formula.dim) if self._inner else outer
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes: 2, one more where each pair has a vector, and one for each batch axis."""
+        return len(self.shape)
+
+    @property
+    def dtype(self) -> str | None:
+        """The name of the arrays' common type, e.g. ``"float32"``; None while it is made of Python numbers alone."""
+        return self._kind.dtype if self._kind else None
+
+    def __repr__(self) -> str:
+        kind = f", {self._kind.dtype}, {self._kind.backend.name}" if self._kind else ""
+        return f"LazyTensor({to_string(self.formula)}, shape={self.shape}{kind})"
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __bool__(self) -> NoReturn:
+        raise TypeError(
+            f"the truth value of a symbolic {self.shape} matrix is not known: it has an entry for each pair. "
+            "Reduce it first, e.g. K.sum(dim=1) or K.max(dim=1)"
+        )
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NoReturn:
+        raise TypeError(
+            f"a symbolic matrix of shape {self.shape} is not turned into an array behind your back: "
+            "reduce it, e.g. K.sum(axis=1) or K @ b, or compute the dense formula with NumPy"
+        )
+
+    def __float__(self) -> NoReturn:
+        self.__array__()
+
+    __int__ = __index__ = __complex__ = __float__
+
+    __hash__ = object.__hash__
+
+    @property
+    def T(self) -> LazyTensor:  # noqa: N802  # NumPy's name
+        """The transposed matrix: rows and columns exchanged, vectors and batches kept."""
+        other = {"i": "j", "j": "i", "p": "p"}
+        (formula,) = flip((self.formula,))
+        transposed = self._with(formula, self._inner)
+        transposed.leaves = tuple(Leaf(leaf.value, other[leaf.axis]) for leaf in self.leaves)
+        transposed._lengths = (self._lengths[1], self._lengths[0])
+        return transposed
+
+    def t(self) -> LazyTensor:
+        """As ``T``."""
+        return self.T
+
+    # ---- axes
+    def _axis(self, name: str, axis: int | None, dim: int | None) -> int:
+        """Which axis a user means, counted as in NumPy: 0 the rows, 1 the columns, 2 the inner one."""
+        if axis is not None and dim is not None and axis != dim:
+            raise ValueError(f"{name} was given axis={axis} and dim={dim}: they are two names for the same, give one")
+        chosen = axis if axis is not None else dim
+        first = len(self._batch)
+        if chosen is None:
+            raise ValueError(f"{name} needs an axis: {first} to reduce the rows, {first + 1} the columns")
+        if isinstance(chosen, bool) or not hasattr(chosen, "__index__"):
+            raise TypeError(f"{name} takes a whole number as its axis, not {chosen!r}")
+        found = chosen.__index__()
+        found += (self.ndim if found < 0 else 0) - first
+        if chosen >= -self.ndim and found < 0:
+            raise ValueError(f"{name}: axis {chosen} of {self.shape} is a batch axis: reduce the rows or the columns, then the result")
+        if found not in (0, 1, 2):
+            raise ValueError(
+                f"{name}: axis must be {first} (rows), {first + 1} (columns), or -1 or {first + 2} (the inner one), not {chosen}, "
+                f"of {self.shape}"
+            )
+        return found
+
+    def _inner_axis(self, name: str, axis: int) -> None:
+        if axis not in (-1, len(self._batch) + 2):
+            raise ValueError(f"{name} works along the inner axis, -1 or {len(self._batch) + 2}, not along axis {axis} of {self.shape}")
+
+
+# ---- arrays
+
+
+def _number(x: Any) -> Any:
+    """A Python number in place of an array of no axes that nothing is differentiated by: it has no part in choosing a type."""
+    if is_array(x) and x.ndim == 0 and not getattr(x, "requires_grad", False):
+        value = x.item()
+        return value if isinstance(value, (int, float)) and not isinstance(value, bool) else x
+    return x
+
+
+def kind_of(x: Any) -> Kind:
+    """The kind of an array.
+
+    Raises
+    ------
+    TypeError
+        Where its numbers are of a type that formulas cannot take.
+    """
+    backend = backend_of(x)
+    dtype = backend.dtype(x)
+    if dtype not in STORED:
+        raise TypeError(f"arrays must be of {', '.join(STORED)}, not {dtype}: convert it first, e.g. {backend.convert}")
+    return Kind(backend, dtype, backend.device(x))
+
+
+def readable(x: Any) -> Any:
+    """The array, if formulas can be computed from it."""
+    why = backend_of(x).unreadable(x)
+    if why is not None:
+        raise TypeError(f"the array {why}")
+    return x
+
+
+def classify(x: Any, axis: int | None) -> tuple[Leaf, bool]:
+    """Which variable an array is, by its shape, and whether it has an inner axis."""
+    shape = tuple(readable(x).shape)
+    if axis is not None:
+        if axis not in (0, 1):
+            raise ValueError(f"axis must be 0 (rows) or 1 (columns), not {axis!r}")
+        if len(shape) != 2:
+            raise ValueError(f"with axis={axis} an array has shape ({'MN'[axis]}, D), not {shape}")
+        return Leaf(x, "ij"[axis]), True
+    if shape and shape[-1] == 0 and len(shape) != 2:
+        raise ValueError(f"vectors have at least one component, but the array has shape {shape}")
+    if len(shape) == 0:
+        return Leaf(x.reshape(1), "p"), False
+    if len(shape) == 1:
+        return Leaf(x, "p"), shape != (1,)
+    if len(shape) == 2:
+        if shape == (1, 1):
+            return Leaf(x[0], "p"), False
+        if shape[1] == 1:
+            return Leaf(x, "i"), False
+        if shape[0] == 1:
+            return Leaf(x[0][:, None], "j"), False
+        raise ValueError(
+            f"an array of shape {shape} is neither rows nor columns: pass x[:, None, :] for vectors of rows (M, 1, D), "
+            "x[None, :, :] for vectors of columns (1, N, D), or LazyTensor(x, axis=0 or 1). "
+            "A dense (M, N) matrix cannot be part of a formula"
+        )
+    if shape[-3:-1] == (1, 1):
+        return Leaf(x[..., 0, 0, :], "p"), True
+    if shape[-2] == 1:
+        return Leaf(x[..., 0, :], "i"), True
+    if shape[-3] == 1:
+        return Leaf(x[..., 0, :, :], "j"), True
+    raise ValueError(
+        f"an array of shape {shape} has a vector for each pair; a LazyTensor is made from one for each row, (…, M, 1, D), "
+        "or for each column, (…, 1, N, D)"
+    )
+
+
+# ---- putting together
+
+
+def same(a: Leaf, b: Leaf) -> bool:
+    """Whether two variables stand for the same array."""
+    return a is b or a.axis == b.axis and a.value is b.value and not isinstance(a.value, float)
+
+
+def lift(value: Any, of: type) -> LazyTensor:
+    """A LazyTensor, made from an array or a number where the value is none."""
+    made: Any = value if isinstance(value, Symbolic) else of(_number(value))
+    return made
+
+
+def merge(parts: Sequence[Any]) -> tuple[list[Node], LazyTensor]:
+    """The formulas of several LazyTensors over common leaves, and the first of them with those leaves."""
+    symbolic = [p for p in parts if isinstance(p, Symbolic)]
+    if not symbolic:
+        raise TypeError(f"expected at least one LazyTensor, not {' and '.join(type(p).__name__ for p in parts)}")
+    lazies = [lift(p, type(symbolic[0])) for p in parts]
+    if len(symbolic) < len(parts) and not any(s._inner for s in symbolic):
+        for p in parts:
+            if is_array(p) and p.ndim == 1 and p.shape[0] > 1:
+                raise ValueError(
+                    f"an array of shape {tuple(p.shape)} beside a matrix of shape {symbolic[0].shape}: say what it is, Vj(w) for a number "
+                    "for each column, Vi(w) for each row, Pm(w) for a vector of parameters"
+                )
+    kind, batch, lengths = _check(lazies)
+    leaves = list(lazies[0].leaves)
+    formulas = [lazies[0].formula]
+    for lazy in lazies[1:]:
+        numbers = []
+        for leaf in lazy.leaves:
+            found = next((k for k, known in enumerate(leaves) if same(known, leaf)), None)
+            if found is None:
+                found = len(leaves)
+                leaves.append(leaf)
+            numbers.append(found)
+        formulas.append(lazy.formula if numbers == list(range(len(numbers))) else renumber((lazy.formula,), tuple(numbers))[0])
+    whole = symbolic[0]._with(formulas[0], any(lazy._inner for lazy in lazies))
+    whole.leaves, whole._kind, whole._batch, whole._lengths = tuple(leaves), kind, batch, lengths
+    return formulas, whole
+
+
+def _check(lazies: Sequence[Symbolic]) -> tuple[Kind | None, tuple[int, ...], Lengths]:
+    """The arrays' common kind and lengths; they must be of one framework and device, and fit along each axis."""
+    kind: Kind | None = None
+    batch: tuple[int, ...] = ()
+    lengths: list[int | None] = [None, None]
+
+    def misfit(a: Any, b: Any, where: str) -> ValueError:
+        shapes = " and ".join(str(z.shape) for z in lazies)
+        written = ", ".join(to_string(z.formula) for z in lazies)
+        return ValueError(f"shapes {shapes} do not broadcast: {a} and {b} along {where}, in {written}")
+
+    for lazy in lazies:
+        if lazy._kind is not None and lazy._kind != kind:
+            kind = lazy._kind if kind is None else _common(kind, lazy._kind)
+        if lazy._batch != batch:
+            try:
+                batch = np.broadcast_shapes(batch, lazy._batch)
+            except ValueError:
+                raise misfit(batch, lazy._batch, "the batch axes") from None
+        for axis, length in enumerate(lazy._lengths):
+            if length is None:
+                continue
+            if lengths[axis] is None:
+                lengths[axis] = length
+            elif lengths[axis] != length:
+                raise misfit(lengths[axis], length, f"axis {len(batch) + axis}")
+    return kind, batch, (lengths[0], lengths[1])
+
+
+def _common(a: Kind, b: Kind) -> Kind:
+    if a.backend is not b.backend:
+        raise TypeError(f"a formula mixes {a.backend.name} and {b.backend.name} arrays: convert one of them")
+    if a.device != b.device:
+        raise TypeError(f"a formula mixes arrays of device {a.device} and {b.device}: convert one of them")
+    return Kind(a.backend, a.backend.promote(a.dtype, b.dtype), a.device)
+
+
+def combine(build: Callable[..., Node], parts: Sequence[Any], inner: bool | None = None) -> LazyTensor:
+    """What a function of formulas makes of several LazyTensors, arrays and numbers.
+
+    `inner` says whether the result has an inner axis; by default it has where an operand has, or where the formula is a vector.
+    """
+    formulas, whole = merge(parts)
+    try:
+        formula = build(*formulas)
+    except ValueError as error:
+        shapes = " and ".join(str(lift(p, type(whole)).shape) for p in parts)
+        raise ValueError(f"shapes {shapes} do not fit: {error}") from None
+    return whole._with(formula, (whole._inner or formula.dim > 1) if inner is None else inner)

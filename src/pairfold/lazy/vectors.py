@@ -1,0 +1,88 @@
+"""Functions of the vector that a pair has: norms, products, components."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..formula.graph import apply
+from ..formula.operators import extract
+from .symbolic import Symbolic, combine
+
+if TYPE_CHECKING:
+    from .tensor import LazyTensor
+
+
+class Vectors(Symbolic):
+    """What acts on the inner axis."""
+
+    def sqnorm2(self) -> LazyTensor:
+        """The squared Euclidean norm of each vector."""
+        return self._apply("sqnorm2", inner=False)
+
+    def norm2(self) -> LazyTensor:
+        """The Euclidean norm of each vector."""
+        return self._apply("norm2", inner=False)
+
+    def norm(self, dim: int = -1) -> LazyTensor:
+        """The Euclidean norm of each vector; ``dim`` can only be the inner axis."""
+        self._inner_axis("norm", dim)
+        return self.norm2()
+
+    def normalize(self) -> LazyTensor:
+        """Each vector over its Euclidean norm; 0 stays 0."""
+        return self._apply("normalize")
+
+    def sqdist(self, other: Any) -> LazyTensor:
+        """The squared Euclidean distance between vectors."""
+        return self._apply("sqdist", other, inner=False)
+
+    def dot(self, other: Any) -> LazyTensor:
+        """The inner product of vectors, as ``|``."""
+        return self | other
+
+    def concat(self, other: Any, axis: int = -1) -> LazyTensor:
+        """The components of self, then those of other."""
+        self._inner_axis("concat", axis)
+        return self._apply("concat", other, inner=True)
+
+    def elem(self, i: int) -> LazyTensor:
+        """Component ``i`` of each vector."""
+        if isinstance(i, int) and -self.formula.dim <= i < 0:
+            i += self.formula.dim
+        return self.extract(i, 1)._without_inner()
+
+    def extract(self, i: int, d: int) -> LazyTensor:
+        """The ``d`` components of each vector from component ``i`` on.
+
+        Raises
+        ------
+        ValueError
+            Where the vectors have fewer.
+        """
+        for name, value in (("i", i), ("d", d)):
+            if not isinstance(value, int):
+                raise TypeError(f"extract takes whole numbers, not {name} = {value!r}")
+        return combine(lambda a: apply("extract", a, attrs=(i, d)) if (i, d) != (0, a.dim) else extract(a, i, d), (self,), True)
+
+    def __getitem__(self, key: Any) -> LazyTensor:
+        """Components: ``K[..., k]`` and ``K[:, :, a:b]``; rows and columns cannot be indexed yet."""
+        inner = _inner_key(key)
+        dim = self.formula.dim
+        if isinstance(inner, int):
+            if not -dim <= inner < dim:
+                raise IndexError(f"component {inner} of vectors of dimension {dim}, in {self!r}")
+            return self.elem(inner % dim)
+        start, stop, step = inner.indices(dim)
+        if step != 1 or stop <= start:
+            raise IndexError(f"components are taken by a non-empty slice of step 1, not {inner}, of vectors of dimension {dim}")
+        return self.extract(start, stop - start)
+
+
+def _inner_key(key: Any) -> Any:
+    """The part of an index that picks components."""
+    keys = key if isinstance(key, tuple) else (key,)
+    whole = slice(None)
+    outer_whole = keys[:-1] in ((Ellipsis,), (whole, whole), (Ellipsis, whole))
+    if not outer_whole or not (isinstance(keys[-1], slice) or hasattr(keys[-1], "__index__")):
+        raise TypeError(f"only components can be indexed, as K[..., k] or K[:, :, a:b], not K[{key!r}]")
+    return keys[-1] if isinstance(keys[-1], slice) else keys[-1].__index__()
