@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -52,6 +53,31 @@ def renumber(formulas: tuple[Node, ...], numbers: tuple[int, ...]) -> tuple[Node
     return tuple(rewrite(formulas, rename))
 
 
+class Route(NamedTuple):
+    """What is computed for given data.
+
+    Attributes
+    ----------
+    formulas : tuple of Node
+        As kernels take them: rows kept, columns reduced.
+    operands : sequence of Operand
+        For their variables.
+    exponent : float or None
+        Where exponents could be taken by inner products, the largest that these data allow for: see `plan.contract`.
+    centre : ndarray or None
+        Where inner products are taken, the points from which: the last operand, if it is one, kept alive here.
+    """
+
+    formulas: tuple[Node, ...]
+    operands: Sequence[Operand]
+    exponent: float | None = None
+    centre: np.ndarray | None = None
+
+    def numbers(self, bits: int, result: str) -> Numbers:
+        """The types of a kernel with arithmetic of that many bits and such a result."""
+        return Numbers(bits, tuple(o.type for o in self.operands), result)
+
+
 @dataclass(frozen=True)
 class Fold:
     """Reduce formulas along an axis. Folds are values: equal when built alike; make them with `make_fold`.
@@ -97,19 +123,28 @@ class Fold:
 
         Outputs are C-contiguous (batches, kept, dim), real ones of the type `result`.
         """
-        if extent.kept * extent.reduced >= PAIRS_WORTH_CONTRACTING and min(extent[1:]) >= ROWS_WORTH_CONTRACTING:
-            contracted = contraction(self.oriented, self.reduction, bits)
-            if contracted is not None:
-                centre, far = _centre(contracted, operands, extent, bits)
-                if contracted.scale is None and not far:
-                    contracted = contraction(self.oriented, self.reduction, bits, centred=False)
-                    assert contracted is not None
-                operands_and_centre = [*operands, operand_of(centre, False, (extent.batches,))]
-                if _loses_nothing(contracted, operands_and_centre, extent, bits):
-                    used = len(variables(contracted.formulas))
-                    _compute(contracted.formulas, self.reduction, operands_and_centre[:used], outputs, extent, bits, result)
-                    return
-        _compute(self.oriented, self.reduction, operands, outputs, extent, bits, result)
+        route = self.route(operands, extent, bits)
+        cpu.kernel(route.formulas, self.reduction, route.numbers(bits, result))(route.operands, outputs, extent)
+        del route  # it keeps the centre, which the kernel knows by address alone
+
+    def route(self, operands: Sequence[Operand], extent: Extent, bits: int) -> Route:
+        """What is computed for these data: inner products in place of a squared distance, where that saves time and loses nothing."""
+        differences = Route(self.oriented, operands)
+        if extent.kept * extent.reduced < PAIRS_WORTH_CONTRACTING or min(extent[1:]) < ROWS_WORTH_CONTRACTING:
+            return differences
+        contracted = contraction(self.oriented, self.reduction, bits)
+        if not isinstance(contracted, Contraction):
+            return differences
+        centre, far = _centre(contracted, operands, extent, bits)
+        if contracted.scale is None and not far:
+            contracted = contraction(self.oriented, self.reduction, bits, centred=False)
+            assert isinstance(contracted, Contraction)
+        operands_and_centre = [*operands, operand_of(centre, False, (extent.batches,))]
+        exponent = _largest_exponent(contracted, operands_and_centre, extent, bits)
+        if not exponent <= LARGEST_EXPONENT:  # nan too
+            return Route(self.oriented, operands, exponent)
+        used = len(variables(contracted.formulas))
+        return Route(contracted.formulas, operands_and_centre[:used], exponent, centre)
 
     def of_nothing(self) -> list[np.ndarray]:
         """What each result is where nothing was reduced, (dim,): the reduction's identity, and -1 for an index."""
@@ -135,18 +170,6 @@ class Fold:
         return _backward(self, wanted)
 
 
-def _compute(
-    formulas: tuple[Node, ...],
-    reduction: Reduction,
-    operands: Sequence[Operand],
-    outputs: Sequence[int],
-    extent: Extent,
-    bits: int,
-    result: str,
-) -> None:
-    cpu.kernel(formulas, reduction, Numbers(bits, tuple(o.type for o in operands), result))(operands, outputs, extent)
-
-
 def _rowwise(formula: Node, axis: int, operands: Sequence[Operand], extent: Extent, rows: int, bits: int) -> np.ndarray:
     """A formula of the rows (or of the columns, with axis 0) alone, (batches, rows, dim)."""
     fold, used = make_fold((formula,), Sum(), axis)
@@ -167,14 +190,14 @@ def _centre(contracted: Contraction, operands: Sequence[Operand], extent: Extent
     return centre, far
 
 
-def _loses_nothing(contracted: Contraction, operands: Sequence[Operand], extent: Extent, bits: int) -> bool:
-    """Whether the norms of these data keep the rounding of the inner products below what it may be."""
+def _largest_exponent(contracted: Contraction, operands: Sequence[Operand], extent: Extent, bits: int) -> float:
+    """What the norms of these data let an exponent's terms reach: the rounding of the inner products is in proportion."""
     if contracted.scale is None:
-        return True
+        return 0.0
     scale = _rowwise(contracted.scale, 1, operands, extent, 1, bits)[:, 0, 0]
     of_rows = _rowwise(contracted.row_norm, 1, operands, extent, extent.kept, bits)
     of_columns = _rowwise(contracted.column_norm, 0, operands, extent, extent.reduced, bits)
-    return bool((scale * (of_rows.max((1, 2)) + of_columns.max((1, 2))) <= LARGEST_EXPONENT).all())  # false where something is nan
+    return float((scale * (of_rows.max((1, 2)) + of_columns.max((1, 2)))).max())  # nan where something is
 
 
 @dataclass(frozen=True)

@@ -40,15 +40,19 @@ def emit_module(plan: Plan, triple: str, features: frozenset[str], vector_bits: 
         frame = Frame(module, f"{name}_task", plan.bits, plan.schedule.lanes, features)
         emit(frame)
         frame.finish()
-        _export_driver(module, name, frame.function)
+        export_driver(module, name, frame.function)
         functions[name] = frame.function
     _export_alone(module, functions)
-    # LLVM would otherwise split wide vectors on CPUs where it holds narrower ones to be thriftier.
-    text = str(module)
-    return text.replace(")\n{", f') "prefer-vector-width"="{vector_bits}" "min-legal-vector-width"="{vector_bits}"\n{{')
+    return text_of(module, vector_bits)
 
 
-def _export_driver(module: ir.Module, name: str, task: ir.Function) -> None:
+def text_of(module: ir.Module, vector_bits: int) -> str:
+    """The IR of a module. LLVM would otherwise split wide vectors on CPUs where it holds narrower ones to be thriftier."""
+    return str(module).replace(")\n{", f') "prefer-vector-width"="{vector_bits}" "min-legal-vector-width"="{vector_bits}"\n{{')
+
+
+def export_driver(module: ir.Module, name: str, task: ir.Function) -> None:
+    """The phase ``name(words, control, tasks)`` that takes tasks from the counter until none are left."""
     function = ir.Function(module, ir.FunctionType(VOID, [POINTER, POINTER, I64]), name)
     words, control, tasks = function.args
     b = ir.IRBuilder(function.append_basic_block("entry"))

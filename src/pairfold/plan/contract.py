@@ -48,17 +48,21 @@ class Contraction:
 
 
 @lru_cache(maxsize=1024)
-def contraction(formulas: tuple[Node, ...], reduction: Reduction, bits: int, centred: bool = True) -> Contraction | None:
-    """The formulas with inner products in place of their one squared distance, or None where that may not or need not be.
+def contraction(formulas: tuple[Node, ...], reduction: Reduction, bits: int, centred: bool = True) -> Contraction | str:
+    """The formulas with inner products in place of their one squared distance; a string says why there are none, and is empty where there
+    is no squared distance.
 
     Without `centred`, c = 0: a bound then shares its packed vectors with the differences, half the memory to read.
     """
     formulas = specialise(simplify(expand(formulas)))
     order = topological(formulas)
     found = [n for n in order if _is_squared_distance(n)]
-    if len(found) != 1:
-        return None
-    (distance,) = found
+    long = [n for n in found if n.args[0].dim >= SHORTEST]
+    if not long:
+        return f"of {found[0].args[0].dim} components, and inner products pay from {SHORTEST} on" if found else ""
+    if len(long) > 1:
+        return f"there are {len(long)} of them"
+    (distance,) = long
     a, b = distance.args[0].args[0].args
     if a.axes == J:
         a, b = b, a
@@ -69,23 +73,23 @@ def contraction(formulas: tuple[Node, ...], reduction: Reduction, bits: int, cen
     twice_product = 2 * apply("sum", from_centre[0] * from_centre[1])
     if isinstance(reduction, KminArgKmin):
         if formulas[0] is not distance:
-            return None
+            return "inner products bound the distance, and it is not the distance that is compared"
         kept = 1 - (a.dim + 8) * 2.0 ** -(23 if bits == 32 else 52)
         bound = (row_norm * kept + column_norm * kept) - twice_product
         return Contraction(simplify((distance, bound)), a, b, row_norm, column_norm, None)
     scale = _scale_in_exponents(distance, order, formulas, reduction)
     if scale is None:
-        return None
+        return "outside an exponential, inner products would lose digits"
     expanded = substitute(formulas, {distance: (row_norm + column_norm) - twice_product})
     return Contraction(simplify(expanded), a, b, row_norm, column_norm, simplify((scale,))[0])
 
 
 def _is_squared_distance(node: Node) -> bool:
-    """Whether the node is |a - b|² of a long vector of the row and one of the column."""
+    """Whether the node is |a - b|² of a vector of the row and one of the column."""
     if node.op.name != "sum" or node.args[0].op.name != "square" or node.args[0].args[0].op.name != "sub":
         return False
     a, b = node.args[0].args[0].args
-    return {a.axes, b.axes} == {I, J} and a.dim == b.dim >= SHORTEST
+    return {a.axes, b.axes} == {I, J} and a.dim == b.dim
 
 
 def _scale_in_exponents(distance: Node, order: Sequence[Node], formulas: Sequence[Node], reduction: Reduction) -> Node | None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from functools import cached_property
 from threading import Lock
+from typing import NamedTuple
 
 import numpy as np
 
@@ -33,6 +35,32 @@ OFFSET_BYTES = 8
 LONGEST_SPLIT = 1 << 30  # within a split, columns are numbered by 32-bit integers
 
 
+class Launch(NamedTuple):
+    """How a call is cut up.
+
+    Attributes
+    ----------
+    splits, chunk : int
+        In how many parts the columns of each block of rows are taken, and how long a part is.
+    sizes : tuple of int
+        Bytes of scratch memory a batch: rows, columns and parameters as packed, partials.
+    a_turn : int
+        Batches computed at once.
+    """
+
+    splits: int
+    chunk: int
+    sizes: tuple[int, ...]
+    a_turn: int
+
+
+class Run(NamedTuple):
+    """A call that was measured."""
+
+    extent: Extent
+    seconds: float
+
+
 def machine() -> Machine:
     """The CPU, as the planner sees it."""
     here = host()
@@ -54,11 +82,11 @@ class Kernel:
             cache.store(name, code)
         self._loaded = Loaded(code)
         self.functions = self._loaded.functions([*PHASES, ALONE])
+        self.last: Run | None = None  # the newest call
 
     def ir(self) -> str:
         """The kernel's LLVM IR."""
-        here = host()
-        return emit_module(self.plan, here.triple, here.features, here.vector_bits)
+        return emit(self.plan)
 
     def __call__(self, operands: Sequence[Operand], outputs: Sequence[int], extent: Extent) -> None:
         """Compute.
@@ -72,12 +100,10 @@ class Kernel:
         extent : Extent
             At least one batch, row and column.
         """
+        begun = time.perf_counter()
         layout, (_, rows, columns) = self.layout, extent
-        blocks = layout.blocks(rows)
-        splits, chunk = split_columns(extent.batches * blocks, columns, self.plan.schedule.tile)
-        sizes = layout.bytes(rows, columns, splits)
+        splits, chunk, sizes, a_turn = launch_of(layout, extent)
         # One allocation holds the packed buffers and the partials; it lives for this call alone, and for as many batches as fit.
-        a_turn = min(extent.batches, max(1, SCRATCH_BYTES // sum(sizes)))
         scratch = np.empty(a_turn * sum(sizes) + ALIGNMENT * (len(sizes) + 1), dtype=np.uint8)
         address = address_of(scratch)
         places = []
@@ -99,6 +125,7 @@ class Kernel:
         # Kernels know it by address alone: it is named here, so that nobody who rewrites this frame (torch.compile does) frees it any
         # earlier.
         del scratch
+        self.last = Run(extent, time.perf_counter() - begun)
 
     @cached_property
     def _result_bytes(self) -> list[int]:
@@ -107,16 +134,9 @@ class Kernel:
 
     def _launch(self, values: Sequence[int], tasks: Sequence[int], batches: int, rows: int, columns: int) -> None:
         """Run the phases on argument words."""
-        plan, packed = self.plan, self.plan.hoisted
         words = (ctypes.c_int64 * len(values))(*values)
         start = ctypes.addressof(words)
-        seconds = (
-            batches * packed.par.length / PACKED_A_SECOND,
-            batches * rows * packed.row.length / PACKED_A_SECOND,
-            batches * columns * packed.col.length / PACKED_A_SECOND,
-            batches * self.layout.blocks(rows) * plan.schedule.block * columns * plan.operations / OPERATIONS_A_SECOND,
-            batches * rows * sum(f.dim for f in plan.fields) / PACKED_A_SECOND,
-        )
+        seconds = expected_seconds(self.layout, batches, rows, columns)
         if sum(seconds) < threads.ALONE_SECONDS:
             control = threads.Control()
             self.functions[ALONE](start, ctypes.addressof(control), 0)
@@ -129,6 +149,31 @@ class Kernel:
         del words
 
 
+def emit(plan: Plan) -> str:
+    """A plan's LLVM IR for this computer."""
+    here = host()
+    return emit_module(plan, here.triple, here.features, here.vector_bits)
+
+
+def launch_of(layout: Layout, extent: Extent) -> Launch:
+    """How a call of these sizes is cut up."""
+    splits, chunk = split_columns(extent.batches * layout.blocks(extent.kept), extent.reduced, layout.plan.schedule.tile)
+    sizes = layout.bytes(extent.kept, extent.reduced, splits)
+    return Launch(splits, chunk, sizes, min(extent.batches, max(1, SCRATCH_BYTES // sum(sizes))))
+
+
+def expected_seconds(layout: Layout, batches: int, rows: int, columns: int) -> tuple[float, ...]:
+    """How long each phase would take one thread, good to a factor of a few."""
+    plan, packed = layout.plan, layout.plan.hoisted
+    return (
+        batches * packed.par.length / PACKED_A_SECOND,
+        batches * rows * packed.row.length / PACKED_A_SECOND,
+        batches * columns * packed.col.length / PACKED_A_SECOND,
+        batches * layout.blocks(rows) * plan.schedule.block * columns * plan.operations / OPERATIONS_A_SECOND,
+        batches * rows * sum(f.dim for f in plan.fields) / PACKED_A_SECOND,
+    )
+
+
 def split_columns(blocks: int, columns: int, tile: int) -> tuple[int, int]:
     """In how many parts the columns of each block are taken, and how long a part is: by the sizes alone, never by the threads."""
     wanted = min(ceil_div(TASKS_WANTED, blocks), ceil_div(columns, COLUMNS_A_SPLIT))
@@ -139,6 +184,11 @@ def split_columns(blocks: int, columns: int, tile: int) -> tuple[int, int]:
 
 _kernels: OrderedDict[tuple[object, ...], Kernel] = OrderedDict()
 _lock = Lock()
+
+
+def known(formulas: tuple[Node, ...], reduction: Reduction, numbers: Numbers) -> Kernel | None:
+    """The kernel, if this process has used it."""
+    return _kernels.get((formulas, reduction, numbers))
 
 
 def kernel(formulas: tuple[Node, ...], reduction: Reduction, numbers: Numbers) -> Kernel:
