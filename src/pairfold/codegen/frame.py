@@ -85,6 +85,10 @@ class Frame:
         """The first `count` lanes to the elements ``first``, ``first + step`` … of an array."""
         b = self.builder
         scalar = value.type.element if self.m.width > 1 else value.type
+        if isinstance(count, ir.Constant):
+            for k in range(count.constant):
+                b.store(self.lane(value, k), b.gep(base, [b.add(first, I64(k * step))], source_etype=scalar))
+            return
         if value.type not in self._spare:
             self._spare[value.type] = self.allocate(value.type, 1, 64)
         spare = self._spare[value.type]

@@ -10,6 +10,7 @@ from .builder import I64, Value, loop
 from .evaluate import Evaluator, Index
 from .frame import Frame
 from .layout import ADDRESS, BATCHES, COL, OFFSETS, PACK_VECTORS, PAR, ROW, ROW_STRIDE, STRIDE, Layout, M, N
+from .mathlib import Maths
 from .storage import load
 
 WORDS = {"row": ROW, "col": COL, "par": PAR}
@@ -60,24 +61,37 @@ def _pack_vector(frame: Frame, layout: Layout, buffer: Buffer, number: Value, ba
     evaluator = Evaluator(m, [0], leaf, plan.schedule.unroll)
     evaluator.prepare(buffer.formulas)
     base = frame.address(WORDS[buffer.name])
-    for formula, slot in zip(buffer.formulas, buffer.slots, strict=True):
-        offset = slot.attrs[1]
+    single = Maths(b, m.bits, 1, m.features)
+    if buffer.name == "row":
+        # Numbers go through all batches, as blocks do: a batch is a whole number of them.
+        block, within = frame.divide(number, plan.schedule.rows)
+        base = frame.element(base, b.mul(block, I64(buffer.length * plan.schedule.block)), layout.real_bytes)
+        base, step, between = frame.element(base, b.mul(within, I64(m.width)), layout.real_bytes), plan.schedule.block, 1
+    else:
+        base, step, between = frame.element(base, b.mul(number, I64(m.width * buffer.length)), layout.real_bytes), 1, buffer.length
+    if buffer.name == "par":
+        base = frame.element(frame.address(PAR), b.mul(batch, I64(buffer.length)), layout.real_bytes)
 
-        def store(index: Index, carried: Sequence[Value], formula: Node = formula, offset: int = offset) -> Sequence[Value]:
-            value = evaluator.full(formula, index)[0]
-            component = b.add(index.value(b), I64(offset))
-            if buffer.name == "row":
-                # Numbers go through all batches, as blocks do: a batch is a whole number of them.
-                block, within = frame.divide(number, plan.schedule.rows)
-                place = b.mul(b.add(b.mul(block, I64(buffer.length)), component), I64(plan.schedule.block))
-                place = b.add(place, b.mul(within, I64(m.width)))
-                b.store(value, frame.element(base, place, layout.real_bytes), align=layout.real_bytes * m.width)
-            elif buffer.name == "col":
-                first = b.add(b.mul(number, I64(m.width * buffer.length)), component)
-                frame.scatter(value, base, first, buffer.length, I64(m.width))
+    def emit(formula: Node, offset: int) -> None:
+        """A formula's components: `step` apart, and each row's `between` apart."""
+
+        def store(index: Index, carried: Sequence[Value]) -> Sequence[Value]:
+            place = frame.element(base, b.mul(b.add(index.value(b), I64(offset)), I64(step)), layout.real_bytes)
+            if buffer.name == "par":
+                b.store(frame.lane(evaluator.full(formula, index)[0], 0), place)
+            elif buffer.name == "col" and formula.op.name == "var":  # copied number by number, since nothing is computed
+                stored = plan.numbers.stored[formula.attrs[1]]
+                along = b.mul(index.value(b), frame.word(layout.variable(formula.attrs[1]) + STRIDE))
+                for k, start in enumerate(starts[formula.attrs[1]]):
+                    value = load(single, stored, [frame.offset(start, along)])
+                    b.store(value, frame.element(place, I64(k * between), layout.real_bytes))
+            elif between == 1:
+                b.store(evaluator.full(formula, index)[0], place, align=layout.real_bytes * m.width)
             else:
-                place = b.add(b.mul(batch, I64(buffer.length)), component)
-                b.store(frame.lane(value, 0), frame.element(base, place, layout.real_bytes))
+                frame.scatter(evaluator.full(formula, index)[0], place, I64(0), between, I64(m.width))
             return carried
 
         evaluator.for_components([formula], (), store)
+
+    for formula, slot in zip(buffer.formulas, buffer.slots, strict=True):
+        emit(formula, slot.attrs[1])

@@ -1,0 +1,185 @@
+"""Batch axes before (M, N): every reduction, on both axes, as NumPy and PyTorch broadcast them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pairfold import LazyTensor
+from pairfold.reductions import KMIN, REDUCTIONS
+from tests.helpers import eps
+
+torch = pytest.importorskip("torch")
+
+def arrays(rng, batches, m, n, dim, dtype):
+    """Rows, columns, a parameter and weights, each with batch axes of its own."""
+    rows, columns, parameter, weight = batches
+    return (
+        rng.random((*rows, m, 1, dim)).astype(dtype),
+        rng.random((*columns, 1, n, dim)).astype(dtype),
+        rng.uniform(0.2, 1, size=(*parameter, 1, 1, 1)).astype(dtype),
+        rng.normal(size=(*weight, 1, n, 2)).astype(dtype),
+    )
+
+
+def kernel(x, y, p, exp):
+    return exp(-(((x - y) ** 2) * p).sum(-1))
+
+
+def dense(x, y, p):
+    return kernel(*(a.astype(np.float64) for a in (x, y, p)), np.exp)
+
+
+@st.composite
+def batch_shapes(draw):
+    """Four shapes that broadcast: each the whole, some axes of length one, some left off."""
+    whole = draw(st.sampled_from([(), (3,), (2, 3), (2, 1, 3)]))
+    shapes = []
+    for _ in range(4):
+        own = tuple(n if draw(st.booleans()) else 1 for n in whole)
+        shapes.append(own[draw(st.integers(0, len(whole))) :])
+    return shapes
+
+
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    batches=batch_shapes(),
+    m=st.sampled_from([1, 5, 16, 70]),
+    n=st.sampled_from([1, 7, 33, 130]),
+    dim=st.sampled_from([1, 3, 10]),
+    dtype=st.sampled_from(["float32", "float64"]),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_reductions(batches, m, n, dim, dtype, seed):
+    x, y, p, w = arrays(np.random.default_rng(seed), batches, m, n, dim, dtype)
+    K, full = kernel(*map(LazyTensor, (x, y, p)), lambda f: f.exp()), dense(x, y, p)
+    assert K.shape == np.broadcast_shapes(full.shape)
+    rtol = 60 * eps(dtype)
+    full_w = w.astype(np.float64)
+    for axis in (-2, -1):
+        np.testing.assert_allclose(K.sum(axis), full.sum(axis), rtol=rtol)
+        np.testing.assert_allclose(K.logsumexp(axis), np.log(np.exp(full).sum(axis)), rtol=rtol, atol=rtol)
+        np.testing.assert_allclose(K.max(axis), full.max(axis), rtol=rtol)
+        index = K.argmin(axis)
+        np.testing.assert_allclose(np.take_along_axis(full, np.expand_dims(index, axis), axis).squeeze(axis), full.min(axis), rtol=rtol)
+        for name, reduction in KMIN.items():
+            found = getattr(K, name)(1, axis=axis)
+            value = found[0] if reduction.public == 2 else found
+            if name != "argKmin":
+                np.testing.assert_allclose(value[..., 0], full.min(axis), rtol=rtol)
+    product = (np.broadcast_to(full, np.broadcast_shapes(full.shape, (*w.shape[:-3], 1, 1)))) @ full_w[..., 0, :, :]
+    np.testing.assert_allclose(K @ w[..., 0, :, :], product, rtol=rtol, atol=rtol * np.abs(product).max())
+    soft = (np.exp(full)[..., None] * full_w).sum(-2) / np.exp(full).sum(-1)[..., None]
+    np.testing.assert_allclose(K.sumsoftmaxweight(w, axis=-1), soft, rtol=rtol, atol=rtol)
+
+
+@pytest.mark.parametrize("name", sorted(set(REDUCTIONS) - {"logsumexp_weight", "sumsoftmaxweight"}))
+@pytest.mark.parametrize("axis", [2, 3])
+def test_every_reduction_is_that_of_each_batch(name, axis):
+    rng = np.random.default_rng(3)
+    x, y, p, _ = arrays(rng, [(4, 1), (3,), (4, 1), ()], 21, 18, 3, "float64")
+    K, full = kernel(*map(LazyTensor, (x, y, p)), lambda f: f.exp()), dense(x, y, p)
+    reduction = REDUCTIONS[name](4) if name in KMIN else REDUCTIONS[name]()
+    found = getattr(K, name)(*[4] * (name in KMIN), axis=axis)
+    found = found if isinstance(found, tuple) else (found,)
+    for a in range(4):
+        for b in range(3):
+            values = full[a, b] if axis == 3 else full[a, b].T
+            for got, want in zip(found, reduction.numpy(values[:, :, None]), strict=True):
+                want = want[..., 0]
+                assert got.dtype == (np.int64 if want.dtype == np.int64 else np.float64)
+                np.testing.assert_allclose(got[a, b], want, rtol=1e-13)
+
+
+@pytest.mark.parametrize("batches", [[(3,), (3,), (3,), (3,)], [(2, 3), (3,), (2, 1), ()], [(), (3,), (), (1,)]])
+@pytest.mark.parametrize("reduction", ["sum", "logsumexp", "max", "product", "softmax"])
+def test_derivatives(batches, reduction):
+    """To second order, against dense PyTorch."""
+    inputs = [torch.tensor(a, requires_grad=True) for a in arrays(np.random.default_rng(5), batches, 12, 9, 3, "float64")]
+
+    def result(x, y, p, w, lazy):
+        make = LazyTensor if lazy else lambda a: a
+        K = kernel(*map(make, (x, y, p)), torch.exp if not lazy else lambda f: f.exp())
+        if reduction == "product":
+            return K @ w[..., 0, :, :]
+        if reduction == "softmax":
+            if lazy:
+                return K.sumsoftmaxweight(w, axis=-1)
+            return (torch.softmax(K, -1)[..., None] * w).sum(-2)
+        if reduction == "max":
+            return K.max(dim=-1) if lazy else K.amax(-1)
+        return getattr(K, reduction)(dim=-1)
+
+    grads = []
+    for lazy in (True, False):
+        out = result(*inputs, lazy)
+        first = torch.autograd.grad(out.sin().sum(), inputs, create_graph=True, allow_unused=True)
+        some = [g for g in first if g is not None]
+        second = torch.autograd.grad(sum(g.square().sum() for g in some), inputs, allow_unused=True)
+        grads.append((out, *first, *second))
+    for got, want in zip(*grads, strict=True):
+        assert (got is None) == (want is None) or (want if got is None else got).abs().max() == 0
+        if got is not None and want is not None:
+            assert got.shape == want.shape
+            torch.testing.assert_close(got, want, rtol=1e-10, atol=1e-12)
+
+
+def test_vmap_adds_a_batch_axis():
+    rng = np.random.default_rng(6)
+    x, y = torch.tensor(rng.normal(size=(4, 11, 3))), torch.tensor(rng.normal(size=(9, 3, 4)))
+    s = torch.tensor(rng.uniform(0.5, 1, size=(2, 1, 1, 1)))
+
+    def f(x, y, exp, make):
+        return kernel(make(x[:, None]), make(y[None]), make(s), exp).sum(-1)
+
+    got = torch.func.vmap(lambda x, y: f(x, y, lambda k: k.exp(), LazyTensor), in_dims=(0, 2))(x, y)
+    want = torch.stack([f(x[k], y[..., k], torch.exp, lambda a: a) for k in range(4)])
+    torch.testing.assert_close(got, want)
+
+
+def test_strides_are_followed():
+    """Transposed, reversed, repeated and sliced batches are read in place."""
+    rng = np.random.default_rng(7)
+    x = rng.normal(size=(3, 40, 6, 5))[::-1, ::2, ::3].transpose(2, 0, 1, 3)  # (2, 3, 20, 5)
+    y = np.broadcast_to(rng.normal(size=(1, 3, 8, 5)), (2, 3, 8, 5))
+    K = LazyTensor(x[..., :, None, :]) | LazyTensor(y[..., None, :, :])
+    np.testing.assert_allclose(K.sum(-1), np.einsum("abid,abjd->abi", x, y), rtol=1e-12)
+
+
+def test_many_batches_in_turns(monkeypatch):
+    from pairfold.runtime import cpu
+
+    monkeypatch.setattr(cpu, "SCRATCH_BYTES", 20_000)
+    rng = np.random.default_rng(8)
+    x, y = rng.normal(size=(50, 33, 1, 3)), rng.normal(size=(50, 1, 29, 3))
+    d = ((x - y) ** 2).sum(-1)
+    D = ((LazyTensor(x) - LazyTensor(y)) ** 2).sum(-1)
+    np.testing.assert_allclose(D.sum(2), d.sum(2), rtol=1e-12)
+    np.testing.assert_array_equal(D.argKmin(5, axis=1), d.argsort(1, kind="stable")[:, :5].swapaxes(1, 2))
+
+
+def test_inner_products_with_batches():
+    """Above the size where squared distances may become inner products."""
+    rng = np.random.default_rng(9)
+    x, y = rng.random((2, 4200, 1, 12)).astype("f4") / 4, rng.random((2, 1, 4100, 12)).astype("f4") / 4
+    x[1] += 50  # of one batch the differences lose less
+    y[1] += 50
+    D = ((LazyTensor(x) - LazyTensor(y)) ** 2).sum(-1)
+    rows = rng.integers(0, 4200, 20)
+    full = np.stack([((x[b][rows].astype("f8") - y[b].astype("f8")) ** 2).sum(-1) for b in range(2)])
+    np.testing.assert_allclose((-D).exp().sum(2)[:, rows], np.exp(-full).sum(-1), rtol=2e-6)
+    np.testing.assert_allclose(D.Kmin(3, axis=2)[:, rows], np.sort(full, -1)[..., :3], rtol=1e-5)
+
+
+def test_no_batches_and_empty_ones():
+    x, y = np.ones((0, 4, 1, 3)), np.ones((0, 1, 5, 3))
+    K = LazyTensor(x) | LazyTensor(y)
+    assert K.shape == (0, 4, 5)
+    assert K.sum(2).shape == (0, 4)
+    assert K.argKmin(2, axis=2).shape == (0, 4, 2)
+    empty = LazyTensor(np.ones((2, 4, 1, 3))) | LazyTensor(np.ones((2, 1, 0, 3)))
+    np.testing.assert_array_equal(empty.sum(2), np.zeros((2, 4)))
