@@ -16,7 +16,7 @@ from .formula.reference import evaluate
 from .formula.simplify import expand, simplify
 from .plan.contract import LARGEST_EXPONENT, Contraction, contraction
 from .plan.plan import Numbers
-from .reductions import Reduction, Selection, Sum
+from .reductions import Accumulation, Reduction, Selection, Sum
 from .runtime import cpu
 from .runtime.operand import Extent, Operand, address_of, operand_of
 
@@ -256,7 +256,7 @@ def _backward(fold: Fold, wanted: tuple[int, ...]) -> list[Pullback]:
             continue
         parts = [gradients[k] for k in group]
         formula = apply("concat", *parts) if len(parts) > 1 else parts[0]
-        made, inputs = make_fold((formula,), Sum(), axis)
+        made, inputs = make_fold((formula,), Sum(getattr(fold.reduction, "accumulation", Accumulation())), axis)
         ends = np.cumsum([p.dim for p in parts]).tolist()
         folds.append(Pullback(made, inputs, tuple(zip(group, [0, *ends[:-1]], ends, strict=True))))
     return folds

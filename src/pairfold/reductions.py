@@ -6,7 +6,7 @@ always combined in increasing order, so that ties go to the lowest index on ever
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any, ClassVar
@@ -22,7 +22,9 @@ INFINITY = float("inf")
 
 @dataclass(frozen=True)
 class Field:
-    """A component of a partial: `dim` numbers of a kind (``"real"`` or ``"index"``), `identity` where nothing was reduced yet.
+    """A component of a partial: `dim` numbers of a kind, `identity` where nothing was reduced yet.
+
+    Kinds are ``"real"``, ``"double"`` (float64 whatever reals are) and ``"index"``.
 
     One that `compensates` is kept between tiles alone; such fields come last.
     """
@@ -113,23 +115,109 @@ def _with_lost(s: Node, lost: Node) -> Node:
 
 
 @dataclass(frozen=True)
-class Sum(Reduction):
-    """Σ F: plain sums within a tile; between tiles what rounding takes off is kept beside the sum."""
+class Accumulation:
+    """How a sum is accumulated: plain sums within a tile; between tiles what rounding takes off is kept beside the sum.
 
-    name = "sum"
+    A sum in progress is a few formulas: those of `kept` fields, and between tiles those of `between` after them.
+    """
 
-    def fields(self, dims: Sequence[int]) -> tuple[Field, ...]:
-        return Field(dims[0], 0.0), Field(dims[0], 0.0, compensates=True)
+    name: ClassVar[str] = "block"
 
-    def combine(self, states: Sequence[State]) -> State:
-        return (_sum([s[0] for s in states]),)
+    def kept(self, dim: int) -> tuple[Field, ...]:
+        return (Field(dim, 0.0),)
+
+    def between(self, dim: int) -> tuple[Field, ...]:
+        return (Field(dim, 0.0, compensates=True),)
+
+    def lift(self, value: Node) -> State:
+        """The sum of one term."""
+        return (value,)
+
+    def combine(self, sums: Sequence[State]) -> State:
+        """The sum of several, within a tile."""
+        return (_sum([s[0] for s in sums]),)
 
     def merge(self, total: State, later: State) -> State:
+        """The sum of two, between tiles."""
         s, lost = _two_sum(total[0], later[0])
         return s, total[1] + later[1] + lost
 
+    def scale(self, sums: State, factor: Node) -> State:
+        return tuple(s * factor for s in sums)
+
+    def finish(self, sums: State) -> Node:
+        """The number."""
+        return _with_lost(*sums)
+
+
+@dataclass(frozen=True)
+class Compensated(Accumulation):
+    """What rounding takes off is kept beside the sum at each term (Kahan and Babuška's, in Knuth's form)."""
+
+    name = "compensated"
+
+    def kept(self, dim: int) -> tuple[Field, ...]:
+        return Field(dim, 0.0), Field(dim, 0.0)
+
+    def between(self, dim: int) -> tuple[Field, ...]:
+        return ()
+
+    def lift(self, value: Node) -> State:
+        return value, spread_to(apply("spread", 0, attrs=(1,)), value.dim)
+
+    def combine(self, sums: Sequence[State]) -> State:
+        return reduce(self.merge, sums)
+
+
+@dataclass(frozen=True)
+class Float64(Accumulation):
+    """Terms are computed as ever and added up in float64."""
+
+    name = "float64"
+
+    def kept(self, dim: int) -> tuple[Field, ...]:
+        return (Field(dim, 0.0, "double"),)
+
+    def between(self, dim: int) -> tuple[Field, ...]:
+        return ()
+
+    def lift(self, value: Node) -> State:
+        return (apply("widen", value),)
+
+    def merge(self, total: State, later: State) -> State:
+        return self.combine((total, later))
+
+    def scale(self, sums: State, factor: Node) -> State:
+        return super().scale(sums, apply("widen", factor))
+
+    def finish(self, sums: State) -> Node:
+        return apply("narrow", sums[0])
+
+
+ACCUMULATIONS = {a.name: a for a in (Accumulation(), Compensated(), Float64())}
+
+
+@dataclass(frozen=True)
+class Sum(Reduction):
+    """Σ F."""
+
+    accumulation: Accumulation = Accumulation()
+    name = "sum"
+
+    def fields(self, dims: Sequence[int]) -> tuple[Field, ...]:
+        return self.accumulation.kept(dims[0]) + self.accumulation.between(dims[0])
+
+    def lift(self, values: Sequence[Node], index: Node) -> State:
+        return self.accumulation.lift(values[0])
+
+    def combine(self, states: Sequence[State]) -> State:
+        return self.accumulation.combine(states)
+
+    def merge(self, total: State, later: State) -> State:
+        return self.accumulation.merge(total, later)
+
     def finish(self, state: State) -> tuple[Node, ...]:
-        return (_with_lost(*state),)
+        return (self.accumulation.finish(state),)
 
     def pullback(self, values: Sequence[Node], outs: Sequence[Node], cotangents: Sequence[Node]) -> tuple[Node, ...]:
         return (cotangents[0],)
@@ -399,40 +487,51 @@ def _stabilised(values: np.ndarray, weights: Any = 1.0) -> tuple[np.ndarray, np.
 class LogSumExp(Reduction):
     """log Σ exp(F), through the running maximum and the sum relative to it."""
 
+    accumulation: Accumulation = Accumulation()
     name = "logsumexp"
     blocked = 8
 
     def fields(self, dims: Sequence[int]) -> tuple[Field, ...]:
-        """The maximum, the sums, and for each sum what rounding took off."""
+        """The maximum, the sums, and what the sums have between tiles alone."""
         sums = self._sums(dims)
-        return Field(dims[0], -INFINITY), *(Field(d, 0.0) for d in sums), *(Field(d, 0.0, compensates=True) for d in sums)
+        kept = [f for d in sums for f in self.accumulation.kept(d)]
+        return Field(dims[0], -INFINITY), *kept, *(f for d in sums for f in self.accumulation.between(d))
 
     def _sums(self, dims: Sequence[int]) -> tuple[int, ...]:
         """The dimensions of the sums."""
         return (max(dims),)
 
+    def _split(self, state: State) -> list[State]:
+        """The sums in progress, each with all that belongs to it."""
+        count, own = len(self._sums((1, 1))), len(self.accumulation.kept(1))
+        kept, between = state[1 : 1 + count * own], state[1 + count * own :]
+        each = len(between) // count
+        return [kept[k * own : (k + 1) * own] + between[k * each : (k + 1) * each] for k in range(count)]
+
+    def _join(self, top: Node, sums: Sequence[State]) -> State:
+        own = len(self.accumulation.kept(1))
+        return (top, *(f for s in sums for f in s[:own]), *(f for s in sums for f in s[own:]))
+
     def lift(self, values: Sequence[Node], index: Node) -> State:
-        return values[0], spread_to(apply("spread", 1, attrs=(1,)), values[0].dim)
+        return (values[0], *self.accumulation.lift(spread_to(apply("spread", 1, attrs=(1,)), values[0].dim)))
 
     def combine(self, states: Sequence[State]) -> State:
+        return self._relative(states, lambda sums: self.accumulation.combine(sums))
+
+    def merge(self, total: State, later: State) -> State:
+        return self._relative((total, later), lambda sums: self.accumulation.merge(*sums))
+
+    def _relative(self, states: Sequence[State], add: Callable[[Sequence[State]], State]) -> State:
+        """Partials brought to a common maximum, and their sums added."""
         top = reduce(lambda a, b: apply("fmax", a, b), [s[0] for s in states])
         shift = _finite_or_zero(top)
         # Relative to the largest term, what is below the smallest normal number adds nothing.
         scales = [apply("exp_or_zero", s[0] - shift) for s in states]
-        sums = [_sum([field * e for field, e in zip(fields, scales, strict=True)]) for fields in zip(*(s[1:] for s in states), strict=True)]
-        return (top, *sums)
-
-    def merge(self, total: State, later: State) -> State:
-        count = len(total) // 2
-        top = apply("fmax", total[0], later[0])
-        shift = _finite_or_zero(top)
-        a, b = (apply("exp_or_zero", s[0] - shift) for s in (total, later))
-        sums = [_two_sum(total[k] * a, later[k] * b) for k in range(1, count + 1)]
-        kept = [total[count + k] * a + later[count + k] * b + lost for k, (_, lost) in enumerate(sums, 1)]
-        return (top, *(s for s, _ in sums), *kept)
+        scaled = [[self.accumulation.scale(part, e) for part in self._split(s)] for s, e in zip(states, scales, strict=True)]
+        return self._join(top, [add(parts) for parts in zip(*scaled, strict=True)])
 
     def finish(self, state: State) -> tuple[Node, ...]:
-        return (_finite_or_zero(state[0]) + apply("log", _with_lost(state[1], state[2])),)
+        return (_finite_or_zero(state[0]) + apply("log", self.accumulation.finish(self._split(state)[0])),)
 
     def pullback(self, values: Sequence[Node], outs: Sequence[Node], cotangents: Sequence[Node]) -> tuple[Node, ...]:
         return (cotangents[0] * apply("exp", values[0] - outs[0]),)
@@ -450,7 +549,7 @@ class WeightedLogSumExp(LogSumExp):
     formulas = 2
 
     def lift(self, values: Sequence[Node], index: Node) -> State:
-        return values[0], spread_to(values[1], max(v.dim for v in values))
+        return (values[0], *self.accumulation.lift(spread_to(values[1], max(v.dim for v in values))))
 
     def pullback(self, values: Sequence[Node], outs: Sequence[Node], cotangents: Sequence[Node]) -> tuple[Node, ...]:
         share = cotangents[0] * apply("exp", values[0] - outs[0])
@@ -469,11 +568,12 @@ class SumSoftMaxWeight(LogSumExp):
         return dims[0], max(dims)
 
     def lift(self, values: Sequence[Node], index: Node) -> State:
-        return (*super().lift(values, index), spread_to(values[1], max(v.dim for v in values)))
+        weight = spread_to(values[1], max(v.dim for v in values))
+        return self._join(values[0], [super().lift(values, index)[1:], self.accumulation.lift(weight)])
 
     def finish(self, state: State) -> tuple[Node, ...]:
-        top, s, weighted, lost, lost_weighted = state
-        return _with_lost(weighted, lost_weighted) / _with_lost(s, lost), *super().finish((top, s, lost))
+        s, weighted = map(self.accumulation.finish, self._split(state))
+        return weighted / s, *super().finish(state)
 
     def pullback(self, values: Sequence[Node], outs: Sequence[Node], cotangents: Sequence[Node]) -> tuple[Node, ...]:
         share = apply("exp", values[0] - outs[1])

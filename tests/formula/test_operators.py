@@ -12,7 +12,7 @@ from pairfold.formula.reference import evaluate
 from pairfold.reductions import Sum
 from tests.helpers import ARITY, FLOATS, compute, eps
 
-TABLE = [name for name, op in OPERATORS.items() if op.structure != "leaf" and name != "unset"]  # unset takes indices alone
+TABLE = [name for name, op in OPERATORS.items() if op.structure != "leaf" and not op.internal]
 
 
 def attributes(name: str, dim: int) -> list[tuple]:

@@ -18,7 +18,7 @@ from tests.helpers import ARITY, compute, dense, eps, expected
 EXAMPLES = int(os.environ.get("PAIRFOLD_EXAMPLES", "150"))
 relaxed = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
 
-INTERNAL = {"unset", "fmax", "fmin", "exp_nonpositive", "exp_or_zero"}  # made by the planner and by reductions alone
+INTERNAL = {"unset", "widen", "narrow", "fmax", "fmin", "exp_nonpositive", "exp_or_zero"}  # made by the planner and by reductions alone
 NAMES = sorted(name for name, op in OPERATORS.items() if op.structure != "leaf" and name not in INTERNAL)
 DIMS = st.one_of(st.sampled_from([1, 3, 8, 9]), st.integers(1, 20))
 SIZES = st.one_of(st.integers(1, 40), st.sampled_from([63, 64, 65, 255, 256, 257, 300]))

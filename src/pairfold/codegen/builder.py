@@ -59,6 +59,10 @@ class Lanes:
         """The type that holds `width` of `scalar`."""
         return scalar if self.width == 1 else ir.VectorType(scalar, self.width)
 
+    def of(self, kind: str) -> ir.Type:
+        """The type that holds a kind of numbers."""
+        return {"real": self.real, "double": self.lanes(ir.DoubleType()), "index": self.integer}[kind]
+
     def intrinsic(self, name: str, result: ir.Type, arguments: Sequence[Value]) -> Value:
         """Call the LLVM intrinsic `name`, declared on first use; overloaded names carry their type suffix."""
         module = self.builder.module
@@ -140,6 +144,14 @@ class Lanes:
 
     def neg(self, a: Value) -> Value:
         return self.builder.fneg(a)
+
+    def widen(self, a: Value) -> Value:
+        """As float64."""
+        return a if self.bits == 64 else self.builder.fpext(a, self.of("double"))
+
+    def narrow(self, a: Value) -> Value:
+        """float64 as the lanes' own type."""
+        return a if self.bits == 64 else self.builder.fptrunc(a, self.real)
 
     def fma(self, a: Value, b: Value, c: Value) -> Value:
         """a·b + c, rounded once."""

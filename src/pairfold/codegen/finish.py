@@ -28,7 +28,7 @@ class Finish:
 
     def __init__(self, frame: Frame, layout: Layout):
         self.frame, self.layout, self.plan = frame, layout, layout.plan
-        self.types = [frame.m.lanes(I64) if f.kind == "index" else frame.m.real for f in self.plan.fields]
+        self.types = [frame.m.lanes(I64) if f.kind == "index" else frame.m.of(f.kind) for f in self.plan.fields]
         self.state = Partial.on_stack(frame, self.types, [f.dim for f in self.plan.fields], 1)
 
     def emit(self, block: Value, r: Value) -> Sequence[Value]:

@@ -22,7 +22,7 @@ def emit_insertion(module: ir.Module, layout: Layout, lanes: Maths) -> ir.Functi
     reduced, or a bound of them: then they are computed here.
     """
     plan = layout.plan
-    types = [lanes.integer if f.kind == "index" else lanes.real for f in plan.fields]
+    types = [lanes.of(f.kind) for f in plan.fields]
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), [POINTER] * (len(types) + 4) + [I64]), "insert")
     function.linkage = "internal"
     *fields, row, column, par, watched, number = function.args

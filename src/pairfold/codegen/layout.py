@@ -66,7 +66,7 @@ class Layout:
         return self.field_offset(len(self.plan.fields))
 
     def element_bytes(self, field: int) -> int:
-        return INDEX_BYTES if self.plan.fields[field].kind == "index" else self.real_bytes
+        return self.real_bytes if self.plan.fields[field].kind == "real" else 8
 
     def _field_bytes(self, field: int) -> int:
         return self.plan.fields[field].dim * self.plan.schedule.block * self.element_bytes(field)

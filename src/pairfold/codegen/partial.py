@@ -55,4 +55,4 @@ def identity(frame: Frame, number: float, lanes: ir.Type) -> Value:
     if lanes == frame.m.real:
         return frame.m.const(number)
     scalar = lanes.element if isinstance(lanes, ir.VectorType) else lanes
-    return frame.m.splat(scalar(int(number)))
+    return frame.m.splat(scalar(number if scalar == ir.DoubleType() else int(number)))

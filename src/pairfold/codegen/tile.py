@@ -33,7 +33,7 @@ class Tile:
         self.frame, self.layout, self.plan = frame, layout, layout.plan
         self.b, self.m, self.schedule = frame.builder, frame.m, layout.plan.schedule
         self.rows = list(range(self.schedule.rows))
-        self.types = [self.m.integer if f.kind == "index" else self.m.real for f in self.plan.fields]
+        self.types = [self.m.of(f.kind) for f in self.plan.fields]
 
     def emit(self) -> None:
         b, s = self.b, self.schedule

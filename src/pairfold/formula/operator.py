@@ -52,6 +52,8 @@ class Operator:
         One line for the tables in the documentation.
     keops : str
         KeOps's spelling in formula strings, where it has one.
+    internal : bool
+        Whether it takes or gives numbers of a kind that users' formulas do not have.
     """
 
     name: str
@@ -69,6 +71,7 @@ class Operator:
     sign: Callable[..., int] = lambda *signs: 0
     doc: str = ""
     keops: str = ""
+    internal: bool = False
 
     def __repr__(self) -> str:
         return self.name

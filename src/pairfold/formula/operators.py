@@ -308,7 +308,11 @@ _TABLE = [
     Operator("fmin", "elementwise", broadcast, _call("fmin"), np.fmin, lambda m, a, b: m.fmin(a, b), _of_two("lt"),
              doc="the smaller of two, in one instruction; the second where either is nan"),
     Operator("unset", "elementwise", broadcast, _call("unset"), lambda a: (a < 0) * 1.0,
-             lambda m, a: m.one_if(m.is_negative(a)), lambda n: (None,), kind="real", doc="1 where an index is negative"),
+             lambda m, a: m.one_if(m.is_negative(a)), lambda n: (None,), kind="real", doc="1 where an index is negative", internal=True),
+    Operator("widen", "elementwise", broadcast, _call("widen"), np.positive, lambda m, a: m.widen(a), lambda n: (1,), kind="double",
+             doc="a as float64", internal=True),
+    Operator("narrow", "elementwise", broadcast, _call("narrow"), np.positive, lambda m, a: m.narrow(a), lambda n: (1,), kind="real",
+             doc="a float64 as the numbers of the formula", internal=True),
     # ---- reductions of the vector itself
     Operator("sum", "reduce", _to_scalar, _call("sum"), lambda a: a.sum(-1, keepdims=True), lambda m, a, b: m.add(a, b), lambda n: (1,),
              doc="sum of the components", keops="Sum", sign=lambda a: a),

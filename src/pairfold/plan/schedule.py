@@ -79,7 +79,9 @@ def choose(body: Sequence[Node], reduction: Reduction, bits: int, machine: Machi
     lanes = machine.vector_bits // bits
     many = machine.registers >= 32
     loops = [n for n in topological(body) if n.op.structure == "reduce" and n.args[0].dim > UNROLL]
-    state = sum(f.dim for f in reduction.fields([f.dim for f in body]) if not f.compensates)
+    state = sum(
+        f.dim * (2 if f.kind == "double" and bits == 32 else 1) for f in reduction.fields([f.dim for f in body]) if not f.compensates
+    )
     in_registers = not reduction.guarded and state <= (6 if many else 3)
     if loops:
         longest = max(n.args[0].dim for n in loops)
