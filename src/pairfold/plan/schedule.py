@@ -107,7 +107,8 @@ def choose(body: Sequence[Node], reduction: Reduction, bits: int, machine: Machi
     if reduction.guarded:
         partial = "few pairs pass the guard, so the partial is in memory"
     elif in_registers:
-        partial = f"a partial of {state} numbers a row stays in registers, merged every {tile} columns so that rounding stays small"
+        numbers = "1 number" if state == 1 else f"{state} numbers"
+        partial = f"a partial of {numbers} a row stays in registers, merged every {tile} columns so that rounding stays small"
     else:
         partial = f"a partial of {state} numbers a row is too long for registers; merged every {tile} columns so that it costs little"
     return Schedule("direct", lanes, rows, columns, tile, unroll=UNROLL, state_in_registers=in_registers, why=(shape, partial))

@@ -1,0 +1,126 @@
+"""What a symbolic matrix says of itself: how a reduction of it is computed, and its picture in a notebook."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+from ..arrays.base import Backend
+from ..explain import Explanation, Listing, explain, figure, sketch
+from ..fold import Fold
+from ..runtime.operand import Extent
+from .folds import Folds
+
+
+class Explained(Folds):
+    """What explains instead of computing."""
+
+    def explain(self, what: str = "plan", *, reduction: str = "sum", **arguments: Any) -> Explanation | Listing:
+        """How a reduction is computed on these data, and why so: what is packed, the tile, the work and the time it takes.
+
+        Nothing is reduced. The computer's limit is measured the first time, which takes some hundredths of a second.
+
+        Parameters
+        ----------
+        what : str
+            ``"plan"``; ``"llvm"`` or ``"asm"`` for the code of the kernel.
+        reduction : str
+            The method that reduces, e.g. ``"logsumexp"``; ``"@"`` for a product with an array ``b``.
+        **arguments
+            Those of the method; without an axis the columns are reduced.
+
+        Returns
+        -------
+        Explanation
+            Printed in a terminal, shown with the formula's graph in a notebook; its attributes are the figures.
+        Listing
+            For code: a str.
+
+        Raises
+        ------
+        ValueError
+            Where there is no such reduction.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from pairfold import Vi, Vj
+        >>> x, y = np.random.rand(1000, 3), np.random.rand(2000, 3)
+        >>> K = (-((Vi(x) - Vj(y)) ** 2).sum(-1)).exp()
+        >>> told = K.explain()
+        >>> print(told)
+        sum over the columns of 1000 × 2000 pairs
+        formula     sum(exp(-sum((x0 - y1)**2)), axis=1)
+        ...
+        >>> told.pairs
+        2000000
+        >>> nearest = K.explain(reduction="argKmin", K=3)
+        >>> product = K.explain(reduction="@", b=np.ones(2000))
+        >>> "define" in K.explain("llvm", reduction="max", axis=0)
+        True
+        """
+        method = getattr(_diverted(self), {"@": "__matmul__"}.get(reduction, reduction), None)
+        if callable(method) and (reduction == "@" or not reduction.startswith("_")):
+            if "axis" in inspect.signature(method).parameters and not {"axis", "dim"} & arguments.keys():
+                arguments["axis"] = len(self._batch) + 1
+            asked = None
+            try:
+                method(**arguments)
+            except _Asked as fold:
+                asked = fold
+            if asked:
+                return asked.account(what)
+        raise ValueError(
+            f"{reduction!r} does not reduce the rows or the columns of {self!r}: name a method that does, e.g. 'sum' or 'logsumexp'"
+        )
+
+    def _repr_html_(self) -> str:
+        return f"<div><code>{escape(repr(self))}</code>{figure(sketch(self.formula))}</div>"
+
+
+class _Asked(Exception):
+    """Thrown in the place of a fold's results: who was to compute them, the fold, its arrays and sizes, and the results' type."""
+
+    def __init__(self, backend: Backend, fold: Fold, arrays: Sequence[Any], extent: Extent, dtype: str):
+        self.backend, self.fold, self.arrays, self.extent, self.dtype = backend, fold, arrays, extent, dtype
+
+    def account(self, what: str) -> Explanation | Listing:
+        backend, fold = self.backend, self.fold
+        described, operands = [], []
+        for array, variable in zip(self.arrays, fold.variables, strict=True):
+            number = variable.axes == 0 and tuple(array.shape) == (1,)
+            described.append(f"{float(array[0]):g}" if number else f"{tuple(array.shape)} {backend.dtype(array)}")
+            operands.append(backend.operand(array, bool(variable.axes), self.extent.batch))
+        return explain(fold, operands, self.extent, backend.bits(self.arrays, self.dtype), self.dtype, what, described)
+
+
+class _Asking:
+    """A backend that computes nothing, but says what it is asked to compute."""
+
+    def __init__(self, backend: Backend):
+        self._backend = backend
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._backend, name)
+
+    def results(self, fold: Fold, arrays: Sequence[Any], extent: Extent, dtype: str) -> Any:
+        raise _Asked(self._backend, fold, arrays, extent, dtype)
+
+
+class _Diverting(Folds):
+    """A symbolic matrix that throws its first fold."""
+
+    def _run(self, *arguments: Any, **options: Any) -> Any:
+        if self._kind is not None:
+            asking: Any = _Asking(self._kind.backend)
+            self._kind = self._kind._replace(backend=asking)
+        return super()._run(*arguments, **options)
+
+
+def _diverted(lazy: Explained) -> Any:
+    """The same matrix, of a class that diverts."""
+    made: Any = object.__new__(type(type(lazy).__name__, (_Diverting, type(lazy)), {}))
+    made.__dict__.update(lazy.__dict__)
+    return made
