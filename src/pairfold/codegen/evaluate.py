@@ -50,6 +50,7 @@ def _key(node: Node, index: Index) -> tuple[Node, Index]:
 
 
 INDEPENDENT = 8  # accumulators that keep the arithmetic units busy
+SHORT = 8  # fields up to this length are computed whole before they are stored
 Leaf = Callable[[Node, Index, Sequence[int]], Sequence[Value]]
 
 
@@ -249,11 +250,11 @@ class Evaluator:
         may be made from itself moved upwards.
         """
         self.prepare(targets)
-        short = [k for k, t in enumerate(targets) if t.dim <= self.unroll]
+        short = [k for k, t in enumerate(targets) if t.dim <= SHORT]
         computed = [(k, at(d), self.full(targets[k], at(d))) for k in short for d in range(targets[k].dim)]
         by_dim: dict[int, list[int]] = defaultdict(list)
         for k, t in enumerate(targets):
-            if t.dim > self.unroll:
+            if t.dim > SHORT:
                 by_dim[t.dim].append(k)
         for fields in by_dim.values():
 

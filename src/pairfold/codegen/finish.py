@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from ..formula.graph import Node
 from .builder import I64, Value, loop
-from .evaluate import Evaluator, Index
+from .evaluate import SHORT, Evaluator, Index
 from .frame import Frame
 from .layout import BATCHES, FINISH_BLOCKS, PARTIALS, SPLITS, Layout, M
-from .partial import Partial
+from .partial import Partial, for_dim
 from .storage import stored
 
 
@@ -19,71 +19,81 @@ def emit_finish(frame: Frame, layout: Layout) -> None:
     blocks = b.mul(frame.word(BATCHES), b.udiv(frame.padded(frame.word(M), block), I64(block)))
     first = b.mul(frame.task, I64(FINISH_BLOCKS))
     last = frame.smaller(b.add(first, I64(FINISH_BLOCKS)), blocks)
-    finish = Finish(frame, layout)
-    loop(b, first, last, 1, (), lambda k, _: loop(b, I64(0), I64(layout.plan.schedule.rows), 1, (), lambda r, __: finish.emit(k, r)))
+    fields = layout.plan.fields
+    types = [frame.m.lanes(I64) if f.kind == "index" else frame.m.of(f.kind) for f in fields]
+    state = Partial.on_stack(frame, types, [f.dim for f in fields], 1)
+    finish = Finish(frame, layout, state)
+    loop(b, first, last, 1, (), lambda k, _: loop(b, I64(0), I64(layout.plan.schedule.rows), 1, (), lambda r, __: _vector(finish, k, r)))
+
+
+def _vector(finish: Finish, block: Value, r: Value) -> Sequence[Value]:
+    """One vector of rows of a block: merge what the splits left."""
+    frame, layout, schedule = finish.frame, finish.layout, finish.plan.schedule
+    b = frame.builder
+    splits = frame.word(SPLITS)
+
+    def partial(split: Value) -> Partial:
+        base = frame.offset(frame.address(PARTIALS), b.mul(b.add(b.mul(block, splits), split), I64(layout.partial_bytes())))
+        arrays = [frame.offset(base, I64(layout.field_offset(k))) for k in range(len(finish.plan.fields))]
+        return Partial(b, arrays, finish.state.types, schedule.rows)
+
+    def merge(split: Value, _: Sequence[Value]) -> Sequence[Value]:
+        finish.merge(partial(split), r)
+        return ()
+
+    finish.copy(partial(I64(0)), r)
+    loop(b, I64(1), splits, 1, (), merge)
+    a_batch = b.udiv(frame.padded(frame.word(M), schedule.block), I64(schedule.block))
+    row = b.add(b.mul(b.urem(block, a_batch), I64(schedule.block)), b.mul(r, I64(frame.m.width)))
+    finish.write(b.udiv(block, a_batch), row)
+    return ()
 
 
 class Finish:
-    """Emits the end of one vector of rows."""
+    """Emits the end of one vector of rows, whose partial is row vector `row` of `state`."""
 
-    def __init__(self, frame: Frame, layout: Layout):
+    def __init__(self, frame: Frame, layout: Layout, state: Partial, row: int | Value = 0):
         self.frame, self.layout, self.plan = frame, layout, layout.plan
-        self.types = [frame.m.lanes(I64) if f.kind == "index" else frame.m.of(f.kind) for f in self.plan.fields]
-        self.state = Partial.on_stack(frame, self.types, [f.dim for f in self.plan.fields], 1)
+        self.state, self.row = state, row
 
-    def emit(self, block: Value, r: Value) -> Sequence[Value]:
-        b, plan = self.frame.builder, self.plan
-        splits = self.frame.word(SPLITS)
-        partials = b.mul(block, splits)
-        for k, f in enumerate(plan.fields):
-            loop(b, I64(0), I64(f.dim), 1, (), lambda d, _, k=k: self._copy(k, d, partials, r))  # type: ignore[misc]
+    def copy(self, source: Partial, row: int | Value) -> None:
+        """Begin with a row vector of another partial."""
+        for k, f in enumerate(self.plan.fields):
+            for_dim(
+                self.frame.builder,
+                f.dim,
+                self.layout,
+                lambda d, k=k: self.state.store(k, d, self.row, source.load(k, d, row)),  # type: ignore[misc]
+            )
 
-        def merge(split: Value, _: Sequence[Value]) -> Sequence[Value]:
-            partial = b.add(partials, split)
-            loop(b, I64(0), I64(plan.reduction.entries), 1, (), lambda entry, _: self._combine(partial, entry, r))
+    def merge(self, later: Partial, row: int | Value) -> None:
+        """Merge with a row vector of the partial of later columns, entry by entry."""
+        targets = self.plan.merge(self.plan.field_slots, self.plan.entry("entry"))
+        b = self.frame.builder
+
+        def store(field: int, index: Index, values: list[Value]) -> None:
+            self.state.store(field, index.value(b), self.row, values[0])
+
+        def combine(entry: Value, _: Sequence[Value]) -> Sequence[Value]:
+            self._evaluator(later, row, entry).update(targets, store)
             return ()
 
-        loop(b, I64(1), splits, 1, (), merge)
-        a_batch = b.udiv(self.frame.padded(self.frame.word(M), plan.schedule.block), I64(plan.schedule.block))
-        row = b.add(b.mul(b.urem(block, a_batch), I64(plan.schedule.block)), b.mul(r, I64(self.frame.m.width)))
-        self._write(b.udiv(block, a_batch), row)
-        return ()
+        loop(b, I64(0), I64(self.plan.reduction.entries), 1, (), combine)
 
-    def _read(self, field: int, component: Value, partial: Value, r: Value) -> Value:
-        """A component of a partial in memory."""
-        b, layout = self.frame.builder, self.layout
-        start = b.add(b.mul(partial, I64(layout.partial_bytes())), I64(layout.field_offset(field)))
-        place = b.add(b.mul(component, I64(self.plan.schedule.rows)), r)
-        base = self.frame.offset(self.frame.address(PARTIALS), start)
-        return b.load(b.gep(base, [place], source_etype=self.types[field]), typ=self.types[field])
-
-    def _copy(self, field: int, component: Value, partial: Value, r: Value) -> Sequence[Value]:
-        self.state.store(field, component, 0, self._read(field, component, partial, r))
-        return ()
-
-    def _evaluator(self, partial: Value | None = None, entry: Value | None = None, r: Value | None = None) -> Evaluator:
-        b = self.frame.builder
+    def _evaluator(self, later: Partial | None = None, row: int | Value = 0, entry: Value | None = None) -> Evaluator:
+        b, wide = self.frame.builder, self.frame.m.lanes(I64)
 
         def leaf(node: Node, index: Index, rows: Sequence[int]) -> Sequence[Value]:
             buffer, _, dim, field, *_ = node.attrs
             if buffer == "state":
-                return [self.state.load(field, index.value(b), 0)]
-            assert entry is not None and partial is not None and r is not None
-            return [self._read(field, b.add(b.mul(entry, I64(dim)), index.value(b)), partial, r)]
+                value = self.state.load(field, index.value(b), self.row)
+                return [b.sext(value, wide) if node.kind == "index" and value.type != wide else value]
+            assert entry is not None and later is not None
+            return [later.load(field, b.add(b.mul(entry, I64(dim)), index.value(b)), row)]
 
-        return Evaluator(self.frame.m, [0], leaf, self.plan.schedule.unroll)
+        return Evaluator(self.frame.m, [0], leaf, SHORT)
 
-    def _combine(self, partial: Value, entry: Value, r: Value) -> Sequence[Value]:
-        b, plan = self.frame.builder, self.plan
-        targets = plan.merge(plan.field_slots, plan.entry("entry"))
-
-        def store(field: int, index: Index, values: list[Value]) -> None:
-            self.state.store(field, index.value(b), 0, values[0])
-
-        self._evaluator(partial, entry, r).update(targets, store)
-        return ()
-
-    def _write(self, batch: Value, row: Value) -> None:
+    def write(self, batch: Value, row: Value) -> None:
         """The results of a batch's rows from `row` on, as far as there are."""
         frame, b = self.frame, self.frame.builder
         there = frame.smaller(b.sub(frame.word(M), row), I64(frame.m.width))

@@ -65,6 +65,10 @@ class Frame:
         """The address of an element of an array of elements of `bytes` bytes."""
         return self.builder.gep(pointer, [index], source_etype=ir.IntType(8 * bytes))
 
+    def generic(self, pointer: Value) -> Value:
+        """A pointer into whichever memory."""
+        return pointer if pointer.type == POINTER else self.builder.addrspacecast(pointer, POINTER)
+
     def smaller(self, a: Value, b: Value) -> Value:
         return self.builder.select(self.builder.icmp_signed("<", a, b), a, b)
 

@@ -9,17 +9,17 @@ from llvmlite import ir
 from ..formula.graph import Node
 from ..formula.simplify import simplify
 from .builder import I64, POINTER, Value
-from .evaluate import Evaluator, Index, at
+from .evaluate import SHORT, Evaluator, Index, at
 from .layout import Layout
 from .mathlib import Maths
 from .partial import Partial
 
 
-def emit_insertion(module: ir.Module, layout: Layout, lanes: Maths) -> ir.Function:
+def emit_insertion(module: ir.Module, layout: Layout, lanes: Maths, stride: int) -> ir.Function:
     """The function ``insert(fields of the partial …, row, column, par, watched, index)`` for one vector of rows and one column.
 
     `row`, `column` and `par` point to what was packed; `watched` to the values that the guard looked at, which may be those that are
-    reduced, or a bound of them: then they are computed here.
+    reduced, or a bound of them: then they are computed here. A row's components are `stride` numbers apart.
     """
     plan = layout.plan
     types = [lanes.of(f.kind) for f in plan.fields]
@@ -27,14 +27,14 @@ def emit_insertion(module: ir.Module, layout: Layout, lanes: Maths) -> ir.Functi
     function.linkage = "internal"
     *fields, row, column, par, watched, number = function.args
     b = ir.IRBuilder(function.append_basic_block("entry"))
-    m = Maths(b, lanes.bits, lanes.width, lanes.features)
+    m = type(lanes)(b, lanes.bits, lanes.width, lanes.features)
     partial = Partial(b, fields, types, plan.schedule.rows)
 
     def leaf(node: Node, index: Index, rows: Sequence[int]) -> Sequence[Value]:
         buffer, offset, _, field, *_ = node.attrs
         component = b.add(index.value(b), I64(offset))
         if buffer == "row":
-            place = b.gep(row, [b.mul(component, I64(plan.schedule.block))], source_etype=m.scalar)
+            place = b.gep(row, [b.mul(component, I64(stride))], source_etype=m.scalar)
             return [b.load(place, typ=m.real, align=layout.real_bytes * m.width)]
         if buffer == "index":
             return [m.splat(b.trunc(number, m.scalar_integer) if m.bits == 32 else number)]
@@ -51,7 +51,7 @@ def emit_insertion(module: ir.Module, layout: Layout, lanes: Maths) -> ir.Functi
     known: dict[tuple[Node, Index], Sequence[Value]] = {}
     for d, place in enumerate(places):
         known[looked_at, at(d)] = [b.load(place, typ=m.real)]
-    evaluator = Evaluator(m, [0], leaf, plan.schedule.unroll, known)
+    evaluator = Evaluator(m, [0], leaf, SHORT, known)
     pair = plan.lifted(0)
     evaluator.prepare(pair)
     for value in pair:

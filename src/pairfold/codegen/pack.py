@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ..formula.graph import Node, variables
 from ..plan.hoist import Buffer
@@ -10,15 +10,14 @@ from .builder import I64, Value, loop
 from .evaluate import Evaluator, Index
 from .frame import Frame
 from .layout import ADDRESS, BATCHES, COL, OFFSETS, PACK_VECTORS, PAR, ROW, ROW_STRIDE, STRIDE, Layout, M, N
-from .mathlib import Maths
 from .storage import load
 
 WORDS = {"row": ROW, "col": COL, "par": PAR}
 COUNTS = {"row": M, "col": N}
 
 
-def emit_pack(frame: Frame, layout: Layout, buffer: Buffer, task: Value) -> None:
-    """The body of one task: `PACK_VECTORS` vectors of one buffer, whichever batches they belong to."""
+def emit_pack(frame: Frame, layout: Layout, buffer: Buffer, task: Value, a_task: int = PACK_VECTORS) -> None:
+    """The body of one task: so many vectors of one buffer, whichever batches they belong to."""
     b, lanes = frame.builder, frame.m.width
     if buffer.name == "par":
         count, vectors = I64(1), I64(1)
@@ -26,8 +25,8 @@ def emit_pack(frame: Frame, layout: Layout, buffer: Buffer, task: Value) -> None
         count = frame.word(COUNTS[buffer.name])
         multiple = lanes if buffer.name == "col" else layout.plan.schedule.block
         vectors = b.udiv(frame.padded(count, multiple), I64(lanes))
-    first = b.mul(task, I64(PACK_VECTORS))
-    last = frame.smaller(b.add(first, I64(PACK_VECTORS)), b.mul(frame.word(BATCHES), vectors))
+    first = b.mul(task, I64(a_task))
+    last = frame.smaller(b.add(first, I64(a_task)), b.mul(frame.word(BATCHES), vectors))
 
     def pack(number: Value, _: Sequence[Value]) -> Sequence[Value]:
         batch, vector = (number, I64(0)) if buffer.name == "par" else (b.udiv(number, vectors), b.urem(number, vectors))
@@ -42,29 +41,17 @@ def _pack_vector(frame: Frame, layout: Layout, buffer: Buffer, number: Value, ba
     b, m, plan = frame.builder, frame.m, layout.plan
     last = b.sub(count, I64(1))
     numbers = [frame.smaller(b.add(row, I64(k)), last) for k in range(m.width)]
-    starts: dict[int, list[Value]] = {}
-    for v in variables(tuple(buffer.formulas)):
-        word = layout.variable(v.attrs[1])
-        offset = b.load(frame.element(frame.address(word + OFFSETS), batch, 8), typ=I64)
-        start = frame.offset(frame.address(word + ADDRESS), offset)
-        stride = frame.word(word + ROW_STRIDE)
-        starts[v.attrs[1]] = [frame.offset(start, b.mul(number, stride)) for number in numbers] if v.axes else [start]
 
-    def leaf(node: Node, index: Index, rows: Sequence[int]) -> Sequence[Value]:
-        if node.op.name == "slot":  # a parameter, already packed
-            component = b.add(b.mul(batch, I64(plan.hoisted.par.length)), b.add(index.value(b), I64(node.attrs[1])))
-            return [m.splat(b.load(frame.element(frame.address(PAR), component, layout.real_bytes), typ=m.scalar))]
-        variable = node.attrs[1]
-        along = b.mul(index.value(b), frame.word(layout.variable(variable) + STRIDE))
-        return [load(m, plan.numbers.stored[variable], [frame.offset(start, along) for start in starts[variable]])]
+    def parameter(slot: Node, index: Index) -> Value:  # packed before
+        component = b.add(b.mul(batch, I64(plan.hoisted.par.length)), b.add(index.value(b), I64(slot.attrs[1])))
+        return m.splat(b.load(frame.element(frame.address(PAR), component, layout.real_bytes), typ=m.scalar))
 
-    evaluator = Evaluator(m, [0], leaf, plan.schedule.unroll)
-    evaluator.prepare(buffer.formulas)
+    evaluator, starts = of_rows(frame, layout, buffer, batch, numbers, parameter)
     base = frame.address(WORDS[buffer.name])
-    single = Maths(b, m.bits, 1, m.features)
+    single = type(m)(b, m.bits, 1, m.features)
     if buffer.name == "row":
         # Numbers go through all batches, as blocks do: a batch is a whole number of them.
-        block, within = frame.divide(number, plan.schedule.rows)
+        block, within = frame.divide(number, plan.schedule.block // m.width)
         base = frame.element(base, b.mul(block, I64(buffer.length * plan.schedule.block)), layout.real_bytes)
         base, step, between = frame.element(base, b.mul(within, I64(m.width)), layout.real_bytes), plan.schedule.block, 1
     else:
@@ -95,3 +82,28 @@ def _pack_vector(frame: Frame, layout: Layout, buffer: Buffer, number: Value, ba
 
     for formula, slot in zip(buffer.formulas, buffer.slots, strict=True):
         emit(formula, slot.attrs[1])
+
+
+def of_rows(
+    frame: Frame, layout: Layout, buffer: Buffer, batch: Value, numbers: Sequence[Value], parameter: Callable[[Node, Index], Value]
+) -> tuple[Evaluator, dict[int, list[Value]]]:
+    """An evaluator that has prepared a buffer's formulas in a vector of rows of those numbers, and where each variable's rows begin."""
+    b, m, plan = frame.builder, frame.m, layout.plan
+    starts: dict[int, list[Value]] = {}
+    for v in variables(tuple(buffer.formulas)):
+        word = layout.variable(v.attrs[1])
+        offset = b.load(frame.element(frame.address(word + OFFSETS), batch, 8), typ=I64)
+        start = frame.offset(frame.address(word + ADDRESS), offset)
+        stride = frame.word(word + ROW_STRIDE)
+        starts[v.attrs[1]] = [frame.offset(start, b.mul(number, stride)) for number in numbers] if v.axes else [start]
+
+    def leaf(node: Node, index: Index, rows: Sequence[int]) -> Sequence[Value]:
+        if node.op.name == "slot":
+            return [parameter(node, index)]
+        variable = node.attrs[1]
+        along = b.mul(index.value(b), frame.word(layout.variable(variable) + STRIDE))
+        return [load(m, plan.numbers.stored[variable], [frame.offset(start, along) for start in starts[variable]])]
+
+    evaluator = Evaluator(m, [0], leaf, plan.schedule.unroll)
+    evaluator.prepare(buffer.formulas)
+    return evaluator, starts

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from llvmlite import ir
@@ -19,35 +19,50 @@ class Partial:
     builder: ir.IRBuilder
     arrays: Sequence[Value]
     types: Sequence[ir.Type]
-    rows: int
+    rows: int | Value  # known when the kernel runs, at the latest
 
     @staticmethod
     def on_stack(frame: Frame, types: Sequence[ir.Type], dims: Sequence[int], rows: int) -> Partial:
         arrays = [frame.allocate(t, dim * rows, 64) for dim, t in zip(dims, types, strict=True)]
         return Partial(frame.builder, arrays, types, rows)
 
-    def place(self, field: int, component: Value, row: Value) -> Value:
+    def place(self, field: int, component: Value, row: int | Value) -> Value:
         """The address of a component of a row vector."""
         b = self.builder
-        index = b.add(b.mul(component, I64(self.rows)), row)
+        rows = I64(self.rows) if isinstance(self.rows, int) else self.rows
+        index = b.add(b.mul(component, rows), I64(row) if isinstance(row, int) else row)
         return b.gep(self.arrays[field], [index], source_etype=self.types[field])
 
-    def load(self, field: int, component: Value, row: int) -> Value:
-        return self.builder.load(self.place(field, component, I64(row)), typ=self.types[field])
+    def load(self, field: int, component: Value, row: int | Value) -> Value:
+        return self.builder.load(self.place(field, component, row), typ=self.types[field])
 
-    def store(self, field: int, component: Value, row: int, value: Value) -> None:
-        self.builder.store(value, self.place(field, component, I64(row)))
+    def store(self, field: int, component: Value, row: int | Value, value: Value) -> None:
+        self.builder.store(value, self.place(field, component, row))
 
     def reset(self, frame: Frame, layout: Layout) -> None:
         """Fill with the identity."""
         for k, (f, t) in enumerate(zip(layout.plan.fields, self.types, strict=False)):
             value = identity(frame, f.identity, t)
-            loop(self.builder, I64(0), I64(f.dim), 1, (), lambda d, _, k=k, v=value: self._fill(k, d, v))  # type: ignore[misc]
+            for_dim(self.builder, f.dim, layout, lambda d, k=k, v=value: self._fill(k, d, v))  # type: ignore[misc]
 
-    def _fill(self, field: int, component: Value, value: Value) -> Sequence[Value]:
+    def _fill(self, field: int, component: Value, value: Value) -> None:
+        assert isinstance(self.rows, int)
         for r in range(self.rows):
             self.store(field, component, r, value)
+
+
+def for_dim(builder: ir.IRBuilder, dim: int, layout: Layout, body: Callable[[Value], None]) -> None:
+    """Run `body` for each component of a field: a short one without a loop, so that registers can hold it."""
+    if dim <= layout.plan.schedule.unroll:
+        for d in range(dim):
+            body(I64(d))
+        return
+
+    def turn(d: Value, _: Sequence[Value]) -> Sequence[Value]:
+        body(d)
         return ()
+
+    loop(builder, I64(0), I64(dim), 1, (), turn)
 
 
 def identity(frame: Frame, number: float, lanes: ir.Type) -> Value:

@@ -7,10 +7,10 @@ tile's partial meets the running one every `schedule.tile` columns, so that sums
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-from llvmlite import ir
+from functools import reduce
 
 from ..formula.graph import Node
+from ..reductions import Field
 from .builder import I1, I32, I64, Value, loop
 from .evaluate import Evaluator, Index, at
 from .frame import Frame
@@ -49,7 +49,15 @@ class Tile:
         self.first = b.mul(split, self.frame.word(CHUNK))
         last = self.frame.smaller(b.add(self.first, self.frame.word(CHUNK)), self.frame.word(N))
 
-        dims = [f.dim for f in self.plan.fields]
+        self.row_stride, self.column_length = s.block, h.col.length
+        self._allocate()
+        self.known = self._preload()
+        loop(b, self.first, last, s.tile, (), lambda start, _: self._one_tile(start, last))
+        self._write(block, split)
+
+    def _allocate(self) -> None:
+        """The partials that live in memory."""
+        s, dims = self.schedule, [f.dim for f in self.plan.fields]
         self.total = Partial.on_stack(self.frame, self.types, dims, s.rows)
         self.total.reset(self.frame, self.layout)
         self.tiled = not self.plan.reduction.guarded
@@ -58,11 +66,8 @@ class Tile:
             kept = len(self.plan.tile_fields)
             self.partial = Partial.on_stack(self.frame, self.types[:kept], dims[:kept], s.rows)
         if not self.tiled:
-            self.insert = emit_insertion(self.b.module, self.layout, self.m)
+            self.insert = emit_insertion(self.b.module, self.layout, self.m, self.row_stride)
             self.watched = self.frame.allocate(self.m.real, s.rows * s.columns * self.plan.hoisted.body[-1].dim, 64)
-        self.known = self._preload()
-        loop(b, self.first, last, s.tile, (), lambda start, _: self._one_tile(start, last))
-        self._write(block, split)
 
     # ---- what a formula's leaves are
     def _load(self, node: Node, index: Index, rows: Sequence[int]) -> Sequence[Value]:
@@ -70,17 +75,10 @@ class Tile:
         b, bytes = self.b, self.layout.real_bytes
         component = b.add(index.value(b), I64(offset))
         if buffer == "row":
-            place = b.mul(component, I64(self.schedule.block))
-            return [
-                b.load(
-                    self.frame.element(self.row_base, b.add(place, I64(r * self.m.width)), bytes),
-                    typ=self.m.real,
-                    align=bytes * self.m.width,
-                )
-                for r in rows
-            ]
+            place, align = b.mul(component, I64(self.row_stride)), bytes * self.m.width
+            return [b.load(self.frame.element(self._packed_row(r), place, bytes), typ=self.m.real, align=align) for r in rows]
         if buffer == "col":
-            place = b.add(component, I64(column * self.plan.hoisted.col.length))
+            place = b.add(component, I64(column * self.column_length))
             return [self.m.splat(b.load(self.frame.element(self.column, place, bytes), typ=self.m.scalar))]
         if buffer == "par":
             return [self.m.splat(b.load(self.frame.element(self.par_base, component, bytes), typ=self.m.scalar))]
@@ -105,33 +103,46 @@ class Tile:
                         known[slot, at(d)] = self._load(slot, at(d), self.rows)
         return known
 
+    def _packed_row(self, r: int | Value) -> Value:
+        """Where the first component of a row vector is packed; from one component to the next it is `row_stride` numbers."""
+        place = I64(r * self.m.width) if isinstance(r, int) else self.b.mul(r, I64(self.m.width))
+        return self.frame.element(self.row_base, place, self.layout.real_bytes)
+
+    def _column(self, j: Value) -> Value:
+        """Where a column is packed; from one to the next it is `column_length` numbers."""
+        return self.frame.element(self.col_base, self.b.mul(j, I64(self.column_length)), self.layout.real_bytes)
+
     # ---- walking the columns
     def _one_tile(self, start: Value, last: Value) -> Sequence[Value]:
-        b, s = self.b, self.schedule
+        b = self.b
         with b.if_then(b.not_(self.frame.aborted(ABORT)), likely=True):
-            stop = self.frame.smaller(b.add(start, I64(s.tile)), last)
-            carried: list[Value] = []
-            if s.state_in_registers:
-                fields = list(zip(self.plan.tile_fields, self.types, strict=False))
-                carried = [identity(self.frame, f.identity, t) for f, t in fields for _ in range(f.dim * s.rows)]
-            elif self.tiled:
-                self.partial.reset(self.frame, self.layout)
-            if s.columns > 1:  # whole steps, then what remains column by column
-                whole = b.sub(stop, b.urem(b.sub(stop, start), I64(s.columns)))
-                carried = loop(b, start, whole, s.columns, carried, lambda j, c: self._step(j, c, s.columns))
-                start = whole
-            carried = loop(b, start, stop, 1, carried, lambda j, c: self._step(j, c, 1))
-            if self.tiled:
-                self.state = self._unflatten(carried)
-                targets = self.plan.merge(self.plan.state("total"), self.plan.tile_slots)
-                self._store(self._evaluator(), targets, self.total)
+            self._columns(start, self.frame.smaller(b.add(start, I64(self.schedule.tile)), last))
         return ()
+
+    def _columns(self, start: Value, stop: Value) -> None:
+        """Reduce a range of columns into the tile's partial, and merge that into the total."""
+        b, s = self.b, self.schedule
+        carried: list[Value] = []
+        if s.state_in_registers:
+            fields = list(zip(self.plan.tile_fields, self.types, strict=False))
+            carried = [identity(self.frame, f.identity, t) for f, t in fields for _ in range(f.dim * s.rows)]
+        elif self.tiled:
+            self.partial.reset(self.frame, self.layout)
+        if s.columns > 1:  # whole steps, then what remains column by column
+            whole = b.sub(stop, b.urem(b.sub(stop, start), I64(s.columns)))
+            carried = loop(b, start, whole, s.columns, carried, lambda j, c: self._step(j, c, s.columns))
+            start = whole
+        carried = loop(b, start, stop, 1, carried, lambda j, c: self._step(j, c, 1))
+        if self.tiled:
+            self.state = self._unflatten(carried)
+            targets = self.plan.merge(self.plan.state("total"), self.plan.tile_slots)
+            self._store(self._evaluator(), targets, self.total)
 
     def _step(self, j: Value, carried: Sequence[Value], columns: int) -> Sequence[Value]:
         """Combine a few columns into the tile's partial."""
         plan = self.plan
         self.j = j
-        self.column = self.frame.element(self.col_base, self.b.mul(j, I64(plan.hoisted.col.length)), self.layout.real_bytes)
+        self.column = self._column(j)
         if plan.reduction.guarded:
             self._guarded_step(columns)
             return ()
@@ -155,19 +166,20 @@ class Tile:
         evaluator = self._evaluator()
         watched = [plan.values(c)[-1] for c in range(columns)]  # what guards look at
         evaluator.prepare(watched)
-        hits: Value = I32(0)
-        for c in range(columns):
-            guard = plan.reduction.guard(plan.field_slots, plan.values(c))
-            for r, condition in enumerate(evaluator.full(guard)):
-                hit = b.zext(self.m.any(self.m.truth(condition)), I32)
-                hits = b.or_(hits, b.shl(hit, I32(c * len(self.rows) + r)))
+        guards = [plan.reduction.guard(plan.field_slots, plan.values(c)) for c in range(columns)]
+        conditions = [self.m.any(self.m.truth(condition)) for guard in guards for condition in evaluator.full(guard)]
+
+        def numbered() -> Value:
+            return reduce(b.or_, [b.shl(b.zext(hit, I32), I32(k)) for k, hit in enumerate(conditions)])
+
         dim = watched[0].dim
-        with b.if_then(b.icmp_unsigned("!=", hits, I32(0)), likely=False):
+        hits = numbered() if self.m.width > 1 else None  # a scalar's condition costs nothing to join, its number does
+        with b.if_then(reduce(b.or_, conditions) if hits is None else b.icmp_unsigned("!=", hits, I32(0)), likely=False):
             for c, value in enumerate(watched):
                 for d in range(dim):
                     for r, lanes in enumerate(evaluator.full(value, at(d))):
                         b.store(lanes, self._watched_place(I64((c * len(self.rows) + r) * dim + d)))
-            self._insert_each(hits, dim)
+            self._insert_each(numbered() if hits is None else hits, dim)
 
     def _insert_each(self, hits: Value, dim: int) -> None:
         """Call `insert` for each bit that is set, the columns in order."""
@@ -183,9 +195,9 @@ class Tile:
             self.insert,
             [
                 *(self.partial.place(k, I64(0), row) for k in range(len(self.types))),
-                self.frame.element(self.row_base, b.mul(row, I64(self.m.width)), bytes),
-                self.frame.element(self.column, b.mul(column, I64(self.plan.hoisted.col.length)), bytes),
-                self.par_base,
+                self.frame.generic(self._packed_row(row)),
+                self.frame.generic(self.frame.element(self.column, b.mul(column, I64(self.column_length)), bytes)),
+                self.frame.generic(self.par_base),
                 self._watched_place(b.mul(number, I64(dim))),
                 b.add(b.sub(self.j, self.first), column),
             ],
@@ -218,18 +230,22 @@ class Tile:
         b, layout = self.b, self.layout
         number = b.add(b.mul(block, self.frame.word(SPLITS)), split)
         base = self.frame.offset(self.frame.address(PARTIALS), b.mul(number, I64(layout.partial_bytes())))
-        wide = self.m.lanes(I64)
-        for k, (f, t) in enumerate(zip(self.plan.fields, self.types, strict=True)):
+        for k, f in enumerate(self.plan.fields):
             array = self.frame.offset(base, I64(layout.field_offset(k)))
 
-            def copy(d: Value, _: Sequence[Value], k: int = k, t: ir.Type = t, kind: str = f.kind, array: Value = array) -> Sequence[Value]:
+            def copy(d: Value, _: Sequence[Value], k: int = k, f: Field = f, array: Value = array) -> Sequence[Value]:
                 for r in self.rows:
                     value = self.total.load(k, d, r)
-                    if kind == "index":
-                        value = b.sext(value, wide) if t != wide else value
-                        value = b.select(self.m.is_negative(value), value, b.add(value, self.m.splat(self.first)))
+                    if f.kind == "index":
+                        value = self._absolute(value)
                     place = b.add(b.mul(d, I64(self.schedule.rows)), I64(r))
                     b.store(value, b.gep(array, [place], source_etype=value.type))
                 return ()
 
             loop(b, I64(0), I64(f.dim), 1, (), copy)
+
+    def _absolute(self, index: Value) -> Value:
+        """An index within this split as a column's 64-bit number; a negative one stays."""
+        wide = self.m.lanes(I64)
+        index = self.b.sext(index, wide) if index.type != wide else index
+        return self.b.select(self.m.is_negative(index), index, self.b.add(index, self.m.splat(self.first)))

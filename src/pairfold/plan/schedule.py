@@ -52,6 +52,8 @@ class Schedule:
         Inner dimensions up to this length are unrolled, longer ones are loops.
     state_in_registers : bool
         Whether the partial of a tile lives in registers or in memory.
+    packed : bool
+        Whether rows and columns are packed before the tile runs, or by the tile itself.
     why : tuple of str
         What led to this shape, for those who ask.
     """
@@ -63,6 +65,7 @@ class Schedule:
     tile: int
     unroll: int = 8
     state_in_registers: bool = True
+    packed: bool = True
     why: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
     @property
@@ -72,10 +75,13 @@ class Schedule:
 
 
 UNROLL = 8
+BUFFERS = ("row", "col", "par")
 
 
 def choose(body: Sequence[Node], reduction: Reduction, bits: int, machine: Machine) -> Schedule:
     """The schedule for formulas over slots."""
+    if machine.name == "cuda":
+        return _choose_cuda(body, reduction, bits)
     lanes = machine.vector_bits // bits
     many = machine.registers >= 32
     loops = [n for n in topological(body) if n.op.structure == "reduce" and n.args[0].dim > UNROLL]
@@ -112,3 +118,30 @@ def choose(body: Sequence[Node], reduction: Reduction, bits: int, machine: Machi
     else:
         partial = f"a partial of {state} numbers a row is too long for registers; merged every {tile} columns so that it costs little"
     return Schedule("direct", lanes, rows, columns, tile, unroll=UNROLL, state_in_registers=in_registers, why=(shape, partial))
+
+
+# ---- CUDA
+KEPT = 160  # 32-bit registers for what a thread keeps: with those that addresses and temporaries take, at most 255
+LONG = 64  # partials up to this length stay in registers
+SHARED_BYTES = 20_000  # of columns in shared memory: several thread blocks fit beside one another
+
+
+def _choose_cuda(body: Sequence[Node], reduction: Reduction, bits: int) -> Schedule:
+    """A thread keeps its rows and its partial in registers; all threads share the columns of a tile."""
+    words = bits // 32
+    order = topological(body)
+    row, col, par = (sum({n.attrs[1]: n.dim for n in order if n.op.name == "slot" and n.attrs[0] == name}.values()) for name in BUFFERS)
+    inner = max((n.args[0].dim for n in order if n.op.structure == "reduce"), default=1)
+    state = sum(f.dim for f in reduction.fields([f.dim for f in body]) if not f.compensates)
+    in_registers = not reduction.guarded and state * words <= LONG
+    a_row = words * (row + (state if in_registers else 1))
+    if a_row + words * par > KEPT or 8 * col * words * 4 > 2 * SHARED_BYTES:
+        return Schedule("direct", 128, 2, 4, 64, unroll=UNROLL, state_in_registers=in_registers and state <= UNROLL)
+    rows = 4 if 4 * a_row <= KEPT // 2 else 2 if 2 * a_row <= KEPT else 1
+    light = rows * a_row <= 32
+    columns = 8 if light else 4 if rows == 4 else 2
+    tile = 512
+    while tile > 32 and tile * col * words * 4 > SHARED_BYTES:
+        tile //= 2
+    unroll = max(UNROLL, inner, state if in_registers else 0)
+    return Schedule("direct", 256 if light else 128, rows, columns, tile, unroll=unroll, state_in_registers=in_registers, packed=False)

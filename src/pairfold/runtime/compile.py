@@ -114,3 +114,28 @@ class Loaded:
         """Those of the named functions that the object has."""
         found = {name: self._engine.get_function_address(name) for name in names}
         return {name: PHASE(address) for name, address in found.items() if address}
+
+
+# ---- NVIDIA GPUs
+CAPABILITIES = (75, 80, 86, 87, 88, 89, 90, 100, 103, 120, 121)  # that LLVM knows; code for one runs on all later ones
+
+
+@lru_cache(maxsize=8)
+def _cuda_machine(capability: int) -> llvm.TargetMachine:
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    return llvm.Target.from_triple("nvptx64-nvidia-cuda").create_target_machine(cpu=f"sm_{capability}", opt=3)
+
+
+def compile_ptx(ir: str, capability: int) -> str:
+    """PTX, the assembly language that NVIDIA's drivers take, for GPUs of a compute capability and later ones."""
+    with _lock:
+        machine = _cuda_machine(capability)
+        module = llvm.parse_assembly(ir)
+        module.verify()
+        options = llvm.create_pipeline_tuning_options(speed_level=2)
+        options.loop_unrolling = options.loop_vectorization = options.slp_vectorization = options.loop_interleaving = False
+        builder = llvm.create_pass_builder(machine, options)
+        passes = builder.getModulePassManager()
+        passes.run(module, builder)
+        return str(machine.emit_assembly(module))

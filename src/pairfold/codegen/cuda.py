@@ -1,0 +1,362 @@
+"""The CUDA target: kernels whose lanes are threads, so that a value is a thread's scalar.
+
+A thread block has ``L = 2**SHIFT`` threads beside one another for the rows and as many groups of L threads as fit; each thread owns
+`schedule.rows` rows, each group a stretch of columns of its own. L follows from the number of rows at each launch: one kernel serves few
+rows and many. ``tile`` computes what is packed itself and keeps it where it is used, rows in registers and columns in shared memory;
+only vectors too long for that are packed into global memory by kernels that run before, and are read from there.
+
+The partials of groups are merged by the tile, in global memory, those of splits by ``finish``: neighbours by neighbours in the order of
+their columns, so that results depend on nothing but the sizes and the device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from llvmlite import ir
+
+from ..formula.graph import Node
+from ..plan.hoist import Buffer
+from ..plan.plan import Plan
+from .builder import I32, I64, Value, loop
+from .evaluate import FIRST, Evaluator, Index, at
+from .finish import Finish
+from .frame import VOID, Frame
+from .layout import (
+    CHUNK,
+    COL,
+    FIRST_TASKS,
+    FIRST_VARIABLE,
+    PAR,
+    PARTIALS,
+    ROW,
+    SPLITS,
+    Layout,
+    M,
+    N,
+)
+from .mathlib_cuda import CudaMaths
+from .pack import emit_pack, of_rows
+from .partial import Partial, for_dim
+from .tile import Tile
+
+# Words of a launch, where the CPU has its numbers of tasks: log2 of the threads beside one another; columns of a group's tile, or splits
+# that a group of `finish` merges; tiles of a chunk; rows that a thread block of `tile` owns, and its groups.
+SHIFT, TILE, TRIPS, ROWS, GROUPS = range(FIRST_TASKS, FIRST_VARIABLE)
+FINISH_THREADS = 128
+PACK_THREADS = 128
+GLOBAL, SHARED = 1, 3  # address spaces
+LOG2_LEAST_LANES = 2
+
+
+class Grid(Frame):
+    """The kernel ``name(words)``, open for instructions; the words are its parameters."""
+
+    def __init__(self, module: ir.Module, name: str, bits: int, features: frozenset[str], words: int):
+        self.function = ir.Function(module, ir.FunctionType(VOID, [ir.ArrayType(I64, words)]), name)
+        self.function.calling_convention = "ptx_kernel"
+        self.entry = self.function.append_basic_block("entry")
+        self.builder = ir.IRBuilder(self.function.append_basic_block("start"))
+        self.m = CudaMaths(self.builder, bits, 1, features)
+        (self.words,) = self.function.args
+        self._words: dict[int, Value] = {}
+        self._setup = ir.IRBuilder(self.entry)
+        self.thread = self.register("tid.x")
+
+    def word(self, position: int) -> Value:
+        if position not in self._words:
+            self._words[position] = self._setup.extract_value(self.words, position)
+        return self._words[position]
+
+    def address(self, position: int) -> Value:
+        return self.builder.inttoptr(self.word(position), ir.PointerType(addrspace=GLOBAL))
+
+    def scatter(self, value: Value, base: Value, first: Value, step: int, count: Value) -> None:
+        b = self.builder
+        with b.if_then(b.icmp_signed(">", count, I64(0))):
+            b.store(value, b.gep(base, [first], source_etype=value.type))
+
+    def register(self, name: str) -> Value:
+        """One of the numbers that tell threads apart."""
+        return self._setup.zext(self._read(name), I64)
+
+    def _read(self, name: str) -> Value:
+        full = f"llvm.nvvm.read.ptx.sreg.{name}"
+        module = self.builder.module
+        function = module.globals.get(full) or ir.Function(module, ir.FunctionType(I32, []), full)
+        return self._setup.call(function, [])
+
+    def barrier(self) -> None:
+        """Wait for all threads of the block, and see what they wrote."""
+        module, name = self.builder.module, "llvm.nvvm.barrier0"
+        self.builder.call(module.globals.get(name) or ir.Function(module, ir.FunctionType(VOID, []), name), [])
+
+    def power(self, exponent: Value) -> Value:
+        """2 to that."""
+        return self.builder.shl(I64(1), exponent)
+
+
+def emit_module(plan: Plan, features: frozenset[str]) -> str:
+    """The LLVM IR of a plan for a GPU: kernels ``tile`` and ``finish``, and ``pack_row`` … where the tile does not pack itself."""
+    module = ir.Module(name="pairfold")
+    module.triple = "nvptx64-nvidia-cuda"
+    layout = Layout(plan)
+    threads = {"tile": plan.schedule.lanes, "finish": FINISH_THREADS}
+    emit: dict[str, Callable[[Grid], None]] = {
+        "tile": lambda grid: GridTile(grid, layout).emit(),
+        "finish": lambda grid: emit_grid_finish(grid, layout),
+    }
+    if plan.schedule.packed:
+        for buffer in plan.hoisted.buffers:
+            if buffer.length:
+                threads[f"pack_{buffer.name}"] = PACK_THREADS
+                emit[f"pack_{buffer.name}"] = lambda grid, buffer=buffer: emit_grid_pack(grid, layout, buffer)  # type: ignore[misc]
+    for name, body in emit.items():
+        grid = Grid(module, name, plan.bits, features, word_count(layout))
+        body(grid)
+        grid.finish()
+    text = str(module)
+    for name, count in threads.items():
+        head, rest = text.split(f'@"{name}"(', 1)
+        text = head + f'@"{name}"(' + rest.replace("\n{", f' "nvvm.maxntid"="{count}" "nvvm.minctasm"="1"\n{{', 1)
+    return text
+
+
+def word_count(layout: Layout) -> int:
+    """How many words a launch has."""
+    return layout.output(len(layout.plan.results))
+
+
+def emit_grid_pack(grid: Grid, layout: Layout, buffer: Buffer) -> None:
+    """One thread a task."""
+    b = grid.builder
+    task = b.add(b.mul(grid.register("ctaid.x"), I64(PACK_THREADS)), grid.thread)
+    emit_pack(grid, layout, buffer, task, 1)
+
+
+class Partials:
+    """The partials in global memory: for each thread block of `tile`, one for each split and group, of the block's rows."""
+
+    def __init__(self, grid: Grid, layout: Layout, block: Value):
+        self.grid, self.layout, self.block = grid, layout, block
+        self.types = [I64 if f.kind == "index" else grid.m.real for f in layout.plan.fields]
+
+    def of(self, split: Value, group: Value) -> Partial:
+        grid, b, rows = self.grid, self.grid.builder, self.grid.word(ROWS)
+        number = b.add(b.mul(b.add(b.mul(self.block, grid.word(SPLITS)), split), grid.word(GROUPS)), group)
+        sizes = [f.dim * self.layout.element_bytes(k) for k, f in enumerate(self.layout.plan.fields)]
+        base = grid.offset(grid.address(PARTIALS), b.mul(number, b.mul(rows, I64(sum(sizes)))))
+        arrays = [grid.offset(base, b.mul(rows, I64(sum(sizes[:k])))) for k in range(len(sizes))]
+        return Partial(b, arrays, self.types, rows)
+
+
+def merge_neighbours(grid: Grid, layout: Layout, levels: Value, group: Value, merge: Callable[[Value], None]) -> None:
+    """A tree over groups: ``merge(g)`` takes the partial of group g in, for all threads of a group that does."""
+    b = grid.builder
+
+    def level(k: Value, _: Sequence[Value]) -> Sequence[Value]:
+        grid.barrier()
+        step = grid.power(k)
+        mask = b.sub(b.add(step, step), I64(1))
+        with b.if_then(b.icmp_unsigned("==", b.and_(group, mask), I64(0))):
+            merge(b.add(group, step))
+        return ()
+
+    loop(b, I64(0), levels, 1, (), level)
+
+
+class GridTile(Tile):
+    """Emits the tile of a thread."""
+
+    frame: Grid
+
+    def emit(self) -> None:
+        f, b, s = self.frame, self.b, self.schedule
+        shift = f.word(SHIFT)
+        lanes = f.power(shift)
+        self.lane, self.group = b.and_(f.thread, b.sub(lanes, I64(1))), b.lshr(f.thread, shift)
+        block, self.split, self.batch = f.register("ctaid.x"), f.register("ctaid.y"), f.register("ctaid.z")
+        self.partials = Partials(f, self.layout, b.add(b.mul(self.batch, f.register("nctaid.x")), block))
+        # Rows of the block are numbered across lanes first; rows beyond the last repeat it.
+        self.within = [b.add(b.mul(I64(r), lanes), self.lane) for r in self.rows]
+        self.first_row = b.mul(block, f.word(ROWS))
+        self.first = b.mul(b.add(b.mul(self.split, f.word(GROUPS)), self.group), f.word(CHUNK))
+        last = f.smaller(b.add(self.first, f.word(CHUNK)), f.word(N))
+        self._place()
+        self._allocate()
+        self.known = self._preload()
+
+        def trip(k: Value, _: Sequence[Value]) -> Sequence[Value]:
+            self.start = b.add(self.first, b.mul(k, f.word(TILE)))
+            stop = f.smaller(b.add(self.start, f.word(TILE)), last)
+            if not s.packed:
+                f.barrier()
+                self._share()
+                f.barrier()
+            self._columns(self.start, b.select(b.icmp_signed("<", stop, self.start), self.start, stop))
+            return ()
+
+        loop(b, I64(0), f.word(TRIPS), 1, (), trip)
+        self._end()
+
+    # ---- where rows, columns and parameters are
+    def _number(self, r: int) -> Value:
+        return self.frame.smaller(self.b.add(self.first_row, self.within[r]), self.b.sub(self.frame.word(M), I64(1)))
+
+    def _place(self) -> None:
+        f, b, h, bytes = self.frame, self.b, self.plan.hoisted, self.layout.real_bytes
+        s = self.schedule
+        if s.packed:
+            self.row_stride, self.column_length = s.block, h.col.length
+            self.row_places = [self._packed_row(I64(r)) for r in self.rows]
+            columns = b.mul(self.batch, f.word(N))
+            self.col_base = f.element(f.address(COL), b.mul(columns, I64(h.col.length)), bytes)
+            self.par_base = f.element(f.address(PAR), b.mul(self.batch, I64(h.par.length)), bytes)
+            return
+        self.row_stride, self.column_length = s.rows, padded_length(h.col.length, bytes)
+        shared = ir.GlobalVariable(b.module, ir.ArrayType(self.m.scalar, 0), "columns", SHARED)
+        shared.linkage, shared.align, shared.type = "external", 16, ir.PointerType(addrspace=SHARED)
+        # A column between the groups' tiles keeps them out of one another's banks.
+        self.shared = f.element(shared, b.mul(self.group, b.mul(b.add(f.word(TILE), I64(1)), I64(self.column_length))), bytes)
+        self.par_base = self.local_par = f.allocate(self.m.scalar, max(1, h.par.length), 16)
+        self.local_rows = f.allocate(self.m.scalar, max(1, h.row.length * s.rows), 16)
+
+    def _packed_row(self, r: int | Value) -> Value:
+        f, b, s = self.frame, self.b, self.schedule
+        if s.packed and isinstance(r, int):
+            return self.row_places[r]
+        r = I64(r) if isinstance(r, int) else r
+        if not s.packed:
+            return f.element(self.local_rows, r, self.layout.real_bytes)
+        within = b.add(b.mul(r, f.power(f.word(SHIFT))), self.lane)
+        row = f.smaller(b.add(self.first_row, within), b.sub(f.word(M), I64(1)))
+        block, within = f.divide(b.add(b.mul(self.batch, f.padded(f.word(M), s.block)), row), s.block)
+        place = b.add(b.mul(block, I64(self.plan.hoisted.row.length * s.block)), within)
+        return f.element(f.address(ROW), place, self.layout.real_bytes)
+
+    def _column(self, j: Value) -> Value:
+        if self.schedule.packed:
+            return super()._column(j)
+        return self.frame.element(self.shared, self.b.mul(self.b.sub(j, self.start), I64(self.column_length)), self.layout.real_bytes)
+
+    # ---- packing in the tile
+    def _preload(self) -> dict[tuple[Node, Index], Sequence[Value]]:
+        if self.schedule.packed:
+            return super()._preload()
+        f, b, h, bytes = self.frame, self.b, self.plan.hoisted, self.layout.real_bytes
+        known: dict[tuple[Node, Index], Sequence[Value]] = {}
+
+        def keep(buffer: Buffer, evaluators: Sequence[Evaluator], base: Value) -> None:
+            for formula, slot in zip(buffer.formulas, buffer.slots, strict=True):
+                for d in range(slot.dim):
+                    known[slot, at(d)] = [e.full(formula, at(d))[0] for e in evaluators]
+                    # In memory too, for who reads them by numbers known at run time alone; where nobody does, LLVM drops it.
+                    for r, value in enumerate(known[slot, at(d)]):
+                        b.store(value, f.element(base, I64((slot.attrs[1] + d) * len(evaluators) + r), bytes))
+
+        def parameter(slot: Node, index: Index) -> Value:
+            if index.base is None:
+                return known[slot, FIRST if slot.dim == 1 else index][0]
+            place = b.add(index.value(b), I64(slot.attrs[1]))
+            return b.load(f.element(self.local_par, place, bytes), typ=self.m.scalar)
+
+        self._parameter = parameter
+        keep(h.par, [of_rows(f, self.layout, h.par, self.batch, [I64(0)], parameter)[0]], self.local_par)
+        keep(h.row, [of_rows(f, self.layout, h.row, self.batch, [self._number(r)], parameter)[0] for r in self.rows], self.local_rows)
+        return known
+
+    def _share(self) -> None:
+        """The group's threads pack its tile's columns into shared memory."""
+        f, b, h, bytes = self.frame, self.b, self.plan.hoisted, self.layout.real_bytes
+        last = b.sub(f.word(N), I64(1))
+
+        def pack(turn: Value, _: Sequence[Value]) -> Sequence[Value]:
+            c = b.add(b.mul(turn, f.power(f.word(SHIFT))), self.lane)
+            with b.if_then(b.icmp_signed("<", c, f.word(TILE))):
+                number = f.smaller(b.add(self.start, c), last)
+                evaluator, _ = of_rows(f, self.layout, h.col, self.batch, [number], self._parameter)
+                base = f.element(self.shared, b.mul(c, I64(self.column_length)), bytes)
+                for formula, slot in zip(h.col.formulas, h.col.slots, strict=True):
+                    for d in range(slot.dim):
+                        b.store(evaluator.full(formula, at(d))[0], f.element(base, I64(slot.attrs[1] + d), bytes), align=bytes)
+            return ()
+
+        turns = b.lshr(b.add(f.word(TILE), b.sub(f.power(f.word(SHIFT)), I64(1))), f.word(SHIFT))
+        loop(b, I64(0), turns, 1, (), pack)
+
+    # ---- the end
+    def _end(self) -> None:
+        """Results where nobody else has a part in these rows, else a partial, merged with those of the other groups."""
+        f, b = self.frame, self.b
+        whole = b.icmp_unsigned("==", b.mul(f.word(SPLITS), f.word(GROUPS)), I64(1))
+        with b.if_else(whole) as (then, otherwise):
+            with then:
+                for r in self.rows:
+                    Finish(f, self.layout, self.total, r).write(self.batch, b.add(self.first_row, self.within[r]))
+            with otherwise:
+                own = self.partials.of(self.split, self.group)
+                for k, field in enumerate(self.plan.fields):
+
+                    def copy(d: Value, k: int = k, index: bool = field.kind == "index") -> None:
+                        for r in self.rows:
+                            value = self.total.load(k, d, r)
+                            own.store(k, d, self.within[r], self._absolute(value) if index else value)
+
+                    for_dim(b, field.dim, self.layout, copy)
+                self._merge_groups(own)
+
+    def _merge_groups(self, own: Partial) -> None:
+        f, b = self.frame, self.b
+
+        def each_row(body: Callable[[Finish, Value], None]) -> None:
+            def turn(r: Value, _: Sequence[Value]) -> Sequence[Value]:
+                row = b.add(b.mul(r, f.power(f.word(SHIFT))), self.lane)
+                body(Finish(f, self.layout, own, row), row)
+                return ()
+
+            loop(b, I64(0), I64(len(self.rows)), 1, (), turn)
+
+        def merge(group: Value) -> None:
+            later = self.partials.of(self.split, group)
+            each_row(lambda finish, row: finish.merge(later, row))
+
+        merge_neighbours(f, self.layout, b.sub(I64(self.schedule.lanes.bit_length() - 1), f.word(SHIFT)), self.group, merge)
+        alone = b.icmp_unsigned("==", b.add(f.word(SPLITS), self.group), I64(1))
+        with b.if_then(alone):
+            each_row(lambda finish, row: finish.write(self.batch, b.add(self.first_row, row)))
+
+
+def emit_grid_finish(f: Grid, layout: Layout) -> None:
+    """A thread block merges the splits of some rows: each group a stretch of splits, then groups with their neighbours."""
+    b = f.builder
+    shift = f.word(SHIFT)
+    lane, group = b.and_(f.thread, b.sub(f.power(shift), I64(1))), b.lshr(f.thread, shift)
+    # Thread blocks along y take a tile's rows one after the other.
+    row = b.add(b.shl(f.register("ctaid.y"), shift), lane)
+    tile, batch = f.register("ctaid.x"), f.register("ctaid.z")
+    partials = Partials(f, layout, b.add(b.mul(batch, f.register("nctaid.x")), tile))
+    splits, stretch = f.word(SPLITS), f.word(TILE)
+    first = b.mul(group, stretch)
+    own = partials.of(first, I64(0))
+    finish = Finish(f, layout, own, row)
+
+    def take(split: Value, _: Sequence[Value]) -> Sequence[Value]:
+        finish.merge(partials.of(split, I64(0)), row)
+        return ()
+
+    loop(b, b.add(first, I64(1)), f.smaller(b.add(first, stretch), splits), 1, (), take)
+
+    def merge(other: Value) -> None:
+        start = b.mul(other, stretch)
+        with b.if_then(b.icmp_signed("<", start, splits)):
+            finish.merge(partials.of(start, I64(0)), row)
+
+    merge_neighbours(f, layout, b.sub(I64(FINISH_THREADS.bit_length() - 1), shift), group, merge)
+    with b.if_then(b.icmp_unsigned("==", group, I64(0))):
+        finish.write(batch, b.add(b.mul(tile, f.word(ROWS)), row))
+
+
+def padded_length(length: int, bytes: int) -> int:
+    """Numbers from column to column in shared memory: loads of 16 bytes where there are as many, none astride."""
+    widest = min(16 // bytes, 1 << max(0, length - 1).bit_length())
+    return -(-length // widest) * widest

@@ -1,0 +1,357 @@
+"""Kernels on NVIDIA GPUs: compiled to PTX once for a formula, loaded by the driver, launched on a stream.
+
+Nothing here waits for the GPU, and nothing is imported or loaded before a GPU is asked for.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from threading import Lock
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..codegen.cuda import FINISH_THREADS, LOG2_LEAST_LANES, PACK_THREADS, emit_module, padded_length
+from ..codegen.layout import ALIGNMENT, Layout, ceil_div
+from ..codegen.mathlib_cuda import APPROXIMATE
+from ..formula.graph import Node, fingerprint
+from ..plan.plan import Numbers, Plan, make_plan
+from ..plan.schedule import Machine
+from ..reductions import Reduction
+from . import cache
+from .compile import CAPABILITIES, compile_ptx, llvm_version
+from .operand import Extent, Operand
+
+KERNELS_KEPT = 512
+LAUNCHES_KEPT = 64
+TABLES_KEPT = 256
+LEAST_COLUMNS = 64  # that a group of threads is worth waking for
+LONGEST_SPLIT = 1 << 30  # within a split, columns are numbered by 32-bit integers
+LARGEST_GRID = 65535  # along y and z
+# CUDA's release for each version of PTX that LLVM writes for a capability.
+RELEASES = {(6, 3): "10.0", (7, 0): "11.0", (7, 1): "11.1", (7, 4): "11.4", (7, 8): "11.8", (8, 6): "12.7", (8, 7): "12.8", (8, 8): "12.9"}
+
+
+class Queue(NamedTuple):
+    """Where an array framework wants its work done, and where scratch memory comes from.
+
+    Attributes
+    ----------
+    device : int
+        The device's number.
+    stream : int
+        The stream's handle.
+    allocate : callable
+        ``allocate(bytes)``: device memory, as an object that keeps it until work queued on the stream is done with it, and its address.
+    upload : callable
+        ``upload(array)``: the same for a copy of a NumPy array.
+    """
+
+    device: int
+    stream: int
+    allocate: Callable[[int], tuple[Any, int]]
+    upload: Callable[[np.ndarray], tuple[Any, int]]
+
+
+class CudaError(RuntimeError):
+    """What the driver refused, in its own words and ours."""
+
+
+@lru_cache(maxsize=1)
+def _driver() -> Any:
+    """The driver's functions.
+
+    Raises
+    ------
+    CudaError
+        Where there is no driver, or Python has no bindings to it.
+    """
+    try:
+        from cuda.bindings import driver
+    except ImportError as error:
+        raise CudaError(f"formulas on a GPU need the package cuda-bindings ({error}): pip install 'pairfold[cuda]'") from None
+    try:
+        (status,) = driver.cuInit(0)
+    except RuntimeError as error:  # the bindings find the driver's library at the first call
+        raise CudaError(f"there is no NVIDIA driver here ({error}): move the arrays to the CPU, or install NVIDIA's driver") from None
+    if status:
+        raise CudaError(f"the NVIDIA driver does not start: {status.name}")
+    return driver
+
+
+def _check(result: tuple[Any, ...], doing: str) -> Any:
+    """What a function of the driver gave."""
+    status, *values = result
+    if status:
+        raise CudaError(f"{doing}: {status.name}")
+    return values[0] if values else None
+
+
+class Device(NamedTuple):
+    """A GPU, as far as kernels depend on it."""
+
+    number: int
+    capability: int
+    multiprocessors: int
+    context: Any
+
+
+@lru_cache(maxsize=64)
+def device(number: int) -> Device:
+    """Find out what a GPU is.
+
+    Raises
+    ------
+    CudaError
+        Where its compute capability is less than 7.5.
+    """
+    d = _driver()
+    handle = _check(d.cuDeviceGet(number), f"no GPU of number {number}")
+    attribute = d.CUdevice_attribute
+    major, minor, multiprocessors = (
+        _check(d.cuDeviceGetAttribute(which, handle), "the driver does not describe the GPU")
+        for which in (
+            attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR,
+            attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR,
+            attribute.CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT,
+        )
+    )
+    known = [c for c in CAPABILITIES if c <= 10 * major + minor]
+    if not known:
+        raise CudaError(f"GPU {number} has compute capability {major}.{minor}; formulas need 7.5 or later: move the arrays to the CPU")
+    return Device(number, known[-1], multiprocessors, _check(d.cuDevicePrimaryCtxRetain(handle), f"GPU {number} gives no context"))
+
+
+class Current:
+    """Makes a device's context the thread's own, where it is not."""
+
+    def __init__(self, chosen: Device):
+        self.context = chosen.context
+
+    def __enter__(self) -> None:
+        d = _driver()
+        self.pushed = int(d.cuCtxGetCurrent()[1]) != int(self.context)
+        if self.pushed:
+            _check(d.cuCtxPushCurrent(self.context), "the GPU's context cannot be used")
+
+    def __exit__(self, *_: object) -> None:
+        if self.pushed:
+            _driver().cuCtxPopCurrent()
+
+
+class Launch(NamedTuple):
+    """How a kernel runs on arrays of given sizes: the words that follow from those, and each phase's grid and shared memory."""
+
+    words: tuple[int, ...]
+    finish_words: tuple[int, ...]
+    scratch: tuple[int, ...]  # bytes of packed rows, columns and parameters, and of partials
+    packs: tuple[tuple[str, int], ...]
+    tile: tuple[int, int, int]
+    shared: int
+    finish: tuple[int, int, int] | None
+
+
+class Kernel:
+    """A compiled plan, for all devices of a capability."""
+
+    def __init__(self, plan: Plan, capability: int):
+        self.plan, self.layout = plan, Layout(plan)
+        name = cache.key(
+            f"cuda sm_{capability} {llvm_version()}",
+            repr(plan.numbers),
+            repr(plan.schedule),
+            repr(plan.reduction),
+            plan.reduction.name,
+            fingerprint(plan.formulas),
+        )
+        code = cache.load(name)
+        if code is None:
+            code = compile_ptx(emit_module(plan, frozenset({APPROXIMATE})), capability).encode()
+            cache.store(name, code)
+        d = _driver()
+        status, self._library = d.cuLibraryLoadData(code + b"\0", None, None, 0, None, None, 0)
+        if status == d.CUresult.CUDA_ERROR_UNSUPPORTED_PTX_VERSION:
+            version = code.split(b".version", 1)[1].split(None, 1)[0].decode()
+            needed = RELEASES.get((int(version.split(".")[0]), int(version.split(".")[1])), "a later release")
+            there = _check(d.cuDriverGetVersion(), "the driver does not tell its version")
+            raise CudaError(
+                f"the NVIDIA driver is made for CUDA {there // 1000}.{there % 1000 // 10}, but PTX {version} for this GPU needs CUDA {needed}: "
+                "update the driver"
+            )
+        _check((status,), "the driver does not take the kernel")
+        names = ["tile", "finish"]
+        if plan.schedule.packed:
+            names += [f"pack_{buffer.name}" for buffer in plan.hoisted.buffers if buffer.length]
+        self._functions = {
+            phase: d.CUfunction(int(_check(d.cuLibraryGetKernel(self._library, phase.encode()), f"the kernel has no phase {phase}")))
+            for phase in names
+        }
+        self._launches: OrderedDict[tuple[int, ...], Launch] = OrderedDict()
+        self._resident: dict[int, int] = {}
+
+    def __call__(self, operands: Sequence[Operand], outputs: Sequence[int], extent: Extent, queue: Queue) -> None:
+        """Queue the computation; see `runtime.cpu.Kernel`. Addresses are those of the device."""
+        here = device(queue.device)
+        with Current(here):
+            a_batch = [extent.kept * r.dim * bytes for r, bytes in zip(self.plan.results, self._result_bytes, strict=True)]
+            tables = [_table(o.offsets, queue) for o in operands]
+            for first in range(0, extent.batches, LARGEST_GRID):
+                batches = min(LARGEST_GRID, extent.batches - first)
+                launch = self._launch(here, batches, extent.kept, extent.reduced)
+                keep, places = _scratch(launch.scratch, queue)
+                tail: list[int] = []
+                for operand, (_, table) in zip(operands, tables, strict=True):
+                    tail += operand.address, operand.row_stride, operand.stride, table + 8 * first
+                tail += [output + first * size for output, size in zip(outputs, a_batch, strict=True)]
+                head = launch.words
+                words = [*head[:5], *places, *head[5:], *tail]
+                for name, blocks in launch.packs:
+                    self._run(name, (blocks, 1, 1), PACK_THREADS, 0, words, queue)
+                self._run("tile", launch.tile, self.plan.schedule.lanes, launch.shared, words, queue)
+                if launch.finish:
+                    words[len(words) - len(tail) - len(launch.finish_words) : len(words) - len(tail)] = launch.finish_words
+                    self._run("finish", launch.finish, FINISH_THREADS, 0, words, queue)
+                del keep
+
+    def _run(self, phase: str, grid: tuple[int, int, int], threads: int, shared: int, words: Sequence[int], queue: Queue) -> None:
+        values = (ctypes.c_int64 * len(words))(*words)
+        parameters = (ctypes.c_void_p * 1)(ctypes.addressof(values))
+        (status,) = _driver().cuLaunchKernel(
+            self._functions[phase], *grid, threads, 1, 1, shared, queue.stream, ctypes.addressof(parameters), 0
+        )
+        if status:
+            raise CudaError(f"the kernel {phase} does not start on GPU {queue.device}: {status.name}")
+
+    @property
+    def _result_bytes(self) -> list[int]:
+        width = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}[self.plan.numbers.result]
+        return [8 if r.kind == "index" else width for r in self.plan.results]
+
+    # ---- sizes
+    def _launch(self, here: Device, batches: int, rows: int, columns: int) -> Launch:
+        key = (here.number, batches, rows, columns)
+        found = self._launches.get(key)
+        if found is None:
+            found = self._launches[key] = self._size(here, batches, rows, columns)
+            if len(self._launches) > LAUNCHES_KEPT:
+                self._launches.popitem(last=False)
+        return found
+
+    def _size(self, here: Device, batches: int, rows: int, columns: int) -> Launch:
+        plan, layout, s = self.plan, self.layout, self.plan.schedule
+        shift = lanes_shift(rows, s.rows, s.lanes, s.tile // s.columns)
+        lanes, groups = 1 << shift, s.lanes >> shift
+        a_block = s.rows * lanes
+        blocks = ceil_div(rows, a_block)
+        column_bytes = 0 if s.packed else padded_length(plan.hoisted.col.length, layout.real_bytes) * layout.real_bytes
+        resident = self._resident_blocks(here, (s.tile + groups) * column_bytes)
+        splits = choose_splits(blocks * batches, columns, groups, here.multiprocessors, resident)
+        tile, trips, splits = cut_columns(columns, splits, groups, s.tile if s.packed else max(s.columns, s.tile // groups), s.columns)
+        sizes = [f.dim * layout.element_bytes(k) for k, f in enumerate(plan.fields)]
+        partials = 0 if splits * groups == 1 else batches * blocks * splits * groups * a_block * sum(sizes)
+        packed: Sequence[int] = layout.bytes(rows, columns, 1)[:3] if s.packed else (0, 0, 0)
+        packs: list[tuple[str, int]] = []
+        if s.packed:
+            counts = {"par": 1, "row": ceil_div(rows, s.block) * s.block, "col": columns}
+            packs = [(f"pack_{b.name}", ceil_div(batches * counts[b.name], PACK_THREADS)) for b in plan.hoisted.buffers if b.length]
+        # In `finish` few threads beside one another where there are many splits: the others share those.
+        beside = min(a_block, FINISH_THREADS, max(1 << LOG2_LEAST_LANES, 1 << (4 * FINISH_THREADS // splits).bit_length() >> 1))
+        finish_groups = FINISH_THREADS // beside
+        return Launch(
+            (batches, rows, columns, splits, tile * trips, shift, tile, trips, a_block, groups),
+            (beside.bit_length() - 1, ceil_div(splits, finish_groups), 0, a_block, groups),
+            (*(batches * size for size in packed), partials),
+            tuple(packs),
+            (blocks, splits, batches),
+            (tile + 1) * groups * column_bytes,
+            (blocks, a_block // beside, batches) if splits > 1 else None,
+        )
+
+    def _resident_blocks(self, here: Device, shared: int) -> int:
+        """Thread blocks of the tile that a multiprocessor runs at once."""
+        found = self._resident.get(here.number)
+        if found is None:
+            count = _driver().cuOccupancyMaxActiveBlocksPerMultiprocessor(self._functions["tile"], self.plan.schedule.lanes, shared)
+            found = self._resident[here.number] = max(1, _check(count, "the driver does not tell how many blocks fit"))
+        return found
+
+
+def lanes_shift(rows: int, a_thread: int, threads: int, most_groups: int) -> int:
+    """log2 of the threads beside one another: as many as leave few of them without a row of their own."""
+    shifts = [k for k in range(LOG2_LEAST_LANES, threads.bit_length()) if threads >> k <= max(1, most_groups)]
+    padded = {k: ceil_div(rows, a_thread << k) * (a_thread << k) for k in shifts}
+    enough = 1.05 * min(padded.values())
+    return max(k for k in shifts if padded[k] <= enough)
+
+
+def choose_splits(blocks: int, columns: int, groups: int, multiprocessors: int, resident: int) -> int:
+    """In how many parts the columns of each thread block are taken, so that all multiprocessors have as much to do."""
+    most = min(max(1, columns // (groups * LEAST_COLUMNS)), LARGEST_GRID)
+    least = ceil_div(columns, LONGEST_SPLIT)
+    best, best_share = least, 0.0
+    for each in range(1, 4 * resident + 1):  # thread blocks for each multiprocessor
+        splits = max(least, min(most, each * multiprocessors // blocks or 1))
+        share = blocks * splits / multiprocessors
+        full = min(1.0, share / resident) ** 0.5 * share / ceil_div(blocks * splits, multiprocessors)
+        if full > best_share + 0.02:
+            best, best_share = splits, full
+    return best
+
+
+def cut_columns(columns: int, splits: int, groups: int, longest: int, step: int) -> tuple[int, int, int]:
+    """The columns of a group's tile, its tiles, and the splits that then remain."""
+    each = ceil_div(columns, splits * groups)
+    trips = ceil_div(each, longest)
+    tile = ceil_div(ceil_div(each, trips), step) * step
+    return tile, trips, ceil_div(columns, tile * trips * groups)
+
+
+def _scratch(sizes: Sequence[int], queue: Queue) -> tuple[Any, list[int]]:
+    """One allocation for all buffers, and where each begins."""
+    starts = [0]
+    for size in sizes:
+        starts.append(ceil_div(starts[-1] + size, ALIGNMENT) * ALIGNMENT)
+    if not starts[-1]:
+        return None, [0] * len(sizes)
+    keep, address = queue.allocate(starts[-1])
+    return keep, [address + start for start in starts[:-1]]
+
+
+_tables: OrderedDict[tuple[int, bytes], tuple[Any, int]] = OrderedDict()
+_kernels: OrderedDict[tuple[object, ...], Kernel] = OrderedDict()
+_lock = Lock()
+
+
+def _table(offsets: np.ndarray, queue: Queue) -> tuple[Any, int]:
+    """A table of the batches' offsets on the device: kept, since calls with the same shapes share it."""
+    key = (queue.device, offsets.tobytes())
+    found = _tables.get(key)
+    if found is None:
+        found = _tables[key] = queue.upload(offsets)
+        if len(_tables) > TABLES_KEPT:
+            _tables.popitem(last=False)
+    return found
+
+
+def kernel(formulas: tuple[Node, ...], reduction: Reduction, numbers: Numbers, number: int) -> Kernel:
+    """The kernel that reduces formulas over their columns on a GPU of that number; compiled on first use."""
+    capability = device(number).capability
+    key = (formulas, reduction, numbers, capability)
+    with _lock:
+        found = _kernels.get(key)
+        if found is not None:
+            _kernels.move_to_end(key)
+            return found
+    with Current(device(number)):
+        made = Kernel(make_plan(formulas, reduction, numbers, MACHINE), capability)
+    with _lock:
+        _kernels[key] = made
+        while len(_kernels) > KERNELS_KEPT:
+            _kernels.popitem(last=False)
+    return made
+
+
+MACHINE = Machine("cuda", 32, 255)
