@@ -11,14 +11,15 @@ import numpy as np
 
 from .formula.differentiate import vjp
 from .formula.graph import Node, apply, rewrite, slot, substitute, to_string, var, variables
-from .formula.operators import spread
+from .formula.operators import spread, where
 from .formula.reference import evaluate
 from .formula.simplify import expand, simplify
 from .plan.contract import LARGEST_EXPONENT, Contraction, contraction
 from .plan.plan import Numbers
-from .reductions import Accumulation, Reduction, Selection, Sum
+from .reductions import Accumulation, Masked, Reduction, Selection, Sum
 from .runtime import cpu
 from .runtime.operand import Extent, Operand, address_of, operand_of
+from .runtime.pattern import Pattern
 
 AXIS_OF = {0: "i", 1: "j"}
 
@@ -118,13 +119,16 @@ class Fold:
         """The formulas as kernels take them: rows kept, columns reduced; a fold along i is one of the transposed matrix."""
         return self.formulas if self.axis == 1 else flip(self.formulas)
 
-    def run(self, operands: Sequence[Operand], outputs: Sequence[int], extent: Extent, bits: int, result: str) -> None:
-        """Compute, over at least one batch, row and column, by arithmetic of that many bits.
+    def run(
+        self, operands: Sequence[Operand], outputs: Sequence[int], extent: Extent, bits: int, result: str, pattern: Pattern | None = None
+    ) -> None:
+        """Compute, over at least one batch, row and column, by arithmetic of that many bits, the pairs of a pattern or all.
 
         Outputs are C-contiguous (batches, kept, dim), real ones of the type `result`.
         """
         route = self.route(operands, extent, bits)
-        cpu.kernel(route.formulas, self.reduction, route.numbers(bits, result))(route.operands, outputs, extent)
+        kernel = cpu.kernel(route.formulas, self.reduction, route.numbers(bits, result), pattern is not None)
+        kernel(route.operands, outputs, extent, pattern)
         del route  # it keeps the centre, which the kernel knows by address alone
 
     def route(self, operands: Sequence[Operand], extent: Extent, bits: int) -> Route:
@@ -156,13 +160,15 @@ class Fold:
     @cached_property
     def selection(self) -> tuple[Fold, Fold]:
         """Where the reduction selects pairs: the fold to their indices, and the formula at given pairs, a row for each pair."""
-        assert isinstance(self.reduction, Selection)
+        assert isinstance(self.reduction, (Selection, Masked))
         kept = AXIS_OF[1 - self.axis]
 
         def pairwise(node: Node) -> Node | None:
             return var(kept, *node.attrs[1:]) if node.op.name == "var" and node.axes else None
 
-        at_pairs = Fold(tuple(rewrite(self.formulas, pairwise)), Sum(), self.axis)
+        # Of a masked reduction pairs are selected where the condition holds: it stays, so that the operands are the same.
+        *condition, formula = rewrite(self.formulas, pairwise)
+        at_pairs = Fold((where(condition[0], formula, 0) if condition else formula,), Sum(), self.axis)
         return Fold(self.formulas, self.reduction.indices(), self.axis), at_pairs
 
     def backward(self, wanted: tuple[int, ...]) -> list[Pullback]:

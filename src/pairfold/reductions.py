@@ -7,14 +7,14 @@ always combined in increasing order, so that ties go to the lowest index on ever
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any, ClassVar
 
 import numpy as np
 
 from .formula.graph import Node, apply
-from .formula.operators import extract, spread_to, where
+from .formula.operators import extract, spread, spread_to, where
 
 State = tuple[Node, ...]
 INFINITY = float("inf")
@@ -585,6 +585,63 @@ class SumSoftMaxWeight(LogSumExp):
     def numpy(self, *values: np.ndarray) -> tuple[np.ndarray, ...]:
         _, terms = _stabilised(values[0])
         return ((terms * values[1]).sum(1) / terms.sum(1),)
+
+
+@dataclass(frozen=True)
+class Masked(Reduction):
+    """Another reduction, over the pairs where a condition, its first formula, is not 0."""
+
+    inner: Reduction = Sum()
+    name = "masked"
+
+    def __post_init__(self) -> None:
+        for name in ("results", "public", "selects", "blocked", "guarded"):
+            object.__setattr__(self, name, getattr(self.inner, name))
+
+    def fields(self, dims: Sequence[int]) -> tuple[Field, ...]:
+        return self.inner.fields(dims[1:])
+
+    def lift(self, values: Sequence[Node], index: Node) -> State:
+        lifted = self.inner.lift(values[1:], index)
+        nothing = {
+            "real": lambda f: spread(f.identity, f.dim),
+            "double": lambda f: apply("widen", spread(f.identity, f.dim)),
+            "index": lambda f: apply("index", spread_to(index, f.dim), attrs=(int(f.identity),)),
+        }
+        # A partial of many entries is made from one.
+        fields = [replace(f, dim=value.dim) for f, value in zip(self.fields([v.dim for v in values]), lifted, strict=False)]
+        return tuple(where(values[0], value, nothing[f.kind](f)) for f, value in zip(fields, lifted, strict=True))
+
+    def combine(self, states: Sequence[State]) -> State:
+        return self.inner.combine(states)
+
+    def merge(self, total: State, later: State) -> State:
+        return self.inner.merge(total, later)
+
+    @property
+    def entries(self) -> int:
+        return self.inner.entries
+
+    def guard(self, state: State, values: Sequence[Node]) -> Node:
+        return apply("logical_and", values[0], self.inner.guard(state, values[1:]))
+
+    def shortcut(self, state: State, lifted: State) -> tuple[Node, State] | None:
+        return self.inner.shortcut(state, lifted)
+
+    def finish(self, state: State) -> tuple[Node, ...]:
+        return self.inner.finish(state)
+
+    def pullback(self, values: Sequence[Node], outs: Sequence[Node], cotangents: Sequence[Node]) -> tuple[Node, ...]:
+        pulled = self.inner.pullback(values[1:], outs, cotangents)
+        return apply("spread", 0, attrs=(1,)), *(where(values[0], g, 0) for g in pulled)
+
+    def indices(self) -> Reduction:
+        """As `Selection.indices`."""
+        assert isinstance(self.inner, Selection)
+        return Masked(self.inner.indices())
+
+    def shape(self, dims: Sequence[int]) -> tuple[int, ...]:
+        return self.inner.shape(dims[1:])
 
 
 REDUCTIONS: dict[str, type[Reduction]] = {

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..fold import Fold
 from ..runtime.operand import Extent, Operand
+from ..runtime.pattern import Pattern
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
@@ -64,8 +65,11 @@ class Backend(ABC):
         """A (…, rows, dim) array, or a (…, dim) one without `rows`, whose leading axes broadcast to `batch`."""
 
     @abstractmethod
-    def results(self, fold: Fold, arrays: Sequence[Any], extent: Extent, dtype: str) -> tuple[Any, ...]:
-        """The fold's results, (…, kept, dim) each and real ones of type `dtype`; differentiable where the framework is."""
+    def results(self, fold: Fold, arrays: Sequence[Any], extent: Extent, dtype: str, pattern: Pattern | None = None) -> tuple[Any, ...]:
+        """The fold's results, (…, kept, dim) each and real ones of type `dtype`; differentiable where the framework is.
+
+        With a pattern, those of its pairs alone.
+        """
 
     def bits(self, arrays: Sequence[Any], dtype: str) -> int:
         """Those of the arithmetic: half precision is stored, never computed with, and integers must stay exact.

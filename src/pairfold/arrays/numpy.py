@@ -9,6 +9,7 @@ import numpy as np
 
 from ..fold import Fold
 from ..runtime.operand import Extent, Operand, address_of, operand_of
+from ..runtime.pattern import Pattern
 from .base import FLOATS, STORED, Backend
 
 NAMES = {np.dtype(name): name for name in STORED if name != "bfloat16"}  # NumPy works a name out anew each time it is asked
@@ -49,15 +50,15 @@ class NumPyBackend(Backend):
     def operand(self, array: Any, rows: bool, batch: tuple[int, ...]) -> Operand:
         return operand_of(array, rows, batch)
 
-    def results(self, fold: Fold, arrays: Sequence[Any], extent: Extent, dtype: str) -> tuple[Any, ...]:
+    def results(self, fold: Fold, arrays: Sequence[Any], extent: Extent, dtype: str, pattern: Pattern | None = None) -> tuple[Any, ...]:
         bits = self.bits(arrays, dtype)
         shape = (*extent.batch, extent.kept)
         outputs = [np.empty((*shape, r.dim), dtype=np.int64 if r.kind == "index" else dtype) for r in fold.results]
-        if extent.batches and extent.kept:
-            if extent.reduced:
-                operands = [self.operand(a, bool(v.axes), extent.batch) for a, v in zip(arrays, fold.variables, strict=True)]
-                fold.run(operands, [address_of(o) for o in outputs], extent, bits, dtype)
-            else:
-                for output, value in zip(outputs, fold.of_nothing(), strict=True):
-                    output[:] = value
+        if extent.pairs:
+            operands = [self.operand(a, bool(v.axes), extent.batch) for a, v in zip(arrays, fold.variables, strict=True)]
+            fold.run(operands, [address_of(o) for o in outputs], extent, bits, dtype, pattern)
+        empty = slice(None) if extent.reduced == 0 else pattern.empty if pattern is not None and pattern.empty.any() else None
+        if empty is not None:
+            for output, value in zip(outputs, fold.of_nothing(), strict=True):
+                output[..., empty, :] = value
         return tuple(outputs)

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from ..fold import AXIS_OF, Fold
-from ..reductions import Selection
 from ..runtime.operand import Extent, Operand, batch_offsets
+from ..runtime.pattern import Pattern
 from .base import FLOATS, STORED, Backend
 
 DTYPES = {name: getattr(torch, name) for name in STORED if hasattr(torch, name)}
@@ -64,20 +64,20 @@ class TorchBackend(Backend):
             return True
         return torch.is_grad_enabled() and any(a.requires_grad for a in arrays)
 
-    def results(self, fold: Fold, arrays: Sequence[Any], extent: Extent, dtype: str) -> tuple[Any, ...]:
+    def results(self, fold: Fold, arrays: Sequence[Any], extent: Extent, dtype: str, pattern: Pattern | None = None) -> tuple[Any, ...]:
         if self.differentiable(arrays):
-            if isinstance(fold.reduction, Selection) and extent.reduced:
-                return self._selected(fold, arrays, extent, dtype)
-            return tuple(_Fold.apply(self, fold, extent, dtype, *arrays))
-        return self.compute(fold, arrays, extent, dtype)
+            if fold.reduction.selects and extent.reduced:
+                return self._selected(fold, arrays, extent, dtype, pattern)
+            return tuple(_Fold.apply(self, fold, extent, dtype, pattern, *arrays))
+        return self.compute(fold, arrays, extent, dtype, pattern)
 
-    def _selected(self, fold: Fold, arrays: Sequence[Any], extent: Extent, dtype: str) -> tuple[Any, ...]:
+    def _selected(self, fold: Fold, arrays: Sequence[Any], extent: Extent, dtype: str, pattern: Pattern | None) -> tuple[Any, ...]:
         """Minima and their kin, differentiable: find the pairs, then compute the formula at those pairs alone."""
         to_indices, at_pairs = fold.selection
-        (index,) = self.compute(to_indices, arrays, extent, dtype)
-        a_row = index.shape[-1]
+        (index,) = self.compute(to_indices, arrays, extent, dtype, pattern)
+        a_row, nothing = index.shape[-1], index < 0
         rows = torch.arange(extent.kept, device=index.device).repeat_interleave(a_row)
-        columns = index.reshape(*extent.batch, -1, 1)
+        columns = index.clamp(min=0).reshape(*extent.batch, -1, 1)
 
         def at(array: Any, axis: str) -> Any:
             if axis == AXIS_OF[1 - fold.axis]:
@@ -90,9 +90,12 @@ class TorchBackend(Backend):
         # Each component was selected for itself.
         component = torch.arange(a_row, device=index.device).remainder(fold.dims[0]).repeat(extent.kept)
         values = values.gather(-1, component[:, None].expand(*values.shape[:-1], 1)).reshape(index.shape)
+        if pattern is not None:  # rows that meet too few columns have places to which no pair belongs
+            missing = next(v for r, v in zip(fold.results, fold.of_nothing(), strict=True) if r.kind == "real")
+            values = torch.where(nothing, torch.as_tensor(missing, dtype=values.dtype, device=values.device), values)
         return tuple(index if r.kind == "index" else values for r in fold.results)
 
-    def compute(self, fold: Fold, arrays: Sequence[Any], extent: Extent, dtype: str) -> tuple[Any, ...]:
+    def compute(self, fold: Fold, arrays: Sequence[Any], extent: Extent, dtype: str, pattern: Pattern | None = None) -> tuple[Any, ...]:
         """The results themselves."""
         shape, device = (*extent.batch, extent.kept), arrays[0].device if arrays else None
         outputs = [
@@ -101,15 +104,15 @@ class TorchBackend(Backend):
         if any(torch._C._functorch.is_legacy_batchedtensor(a) for a in arrays):
             raise RuntimeError("batched gradients by is_grads_batched=True or vectorize=True are not supported: use torch.func.vmap")
         bits = self.bits(arrays, dtype)
-        if extent.batches and extent.kept:
-            if extent.reduced:
-                arrays = [a.resolve_neg() for a in arrays]  # kept until the kernel is done
-                operands = [self.operand(a, bool(v.axes), extent.batch) for a, v in zip(arrays, fold.variables, strict=True)]
-                fold.run(operands, [o.data_ptr() for o in outputs], extent, bits, dtype)
-                del arrays  # named here, so that nobody who rewrites this frame (torch.compile does) frees them any earlier
-            else:
-                for output, value in zip(outputs, fold.of_nothing(), strict=True):
-                    output[:] = torch.tensor(value)
+        if extent.pairs:
+            arrays = [a.resolve_neg() for a in arrays]  # kept until the kernel is done
+            operands = [self.operand(a, bool(v.axes), extent.batch) for a, v in zip(arrays, fold.variables, strict=True)]
+            fold.run(operands, [o.data_ptr() for o in outputs], extent, bits, dtype, pattern)
+            del arrays  # named here, so that nobody who rewrites this frame (torch.compile does) frees them any earlier
+        empty = slice(None) if extent.reduced == 0 else pattern.empty if pattern is not None and pattern.empty.any() else None
+        if empty is not None:
+            for output, value in zip(outputs, fold.of_nothing(), strict=True):
+                output[..., empty, :] = torch.tensor(value, dtype=output.dtype, device=output.device)
         return tuple(outputs)
 
 
@@ -117,19 +120,20 @@ class _Fold(torch.autograd.Function):
     """A fold as autograd sees it."""
 
     @staticmethod
-    def forward(backend: TorchBackend, fold: Fold, extent: Extent, dtype: str, *arrays: Any) -> tuple[Any, ...]:
-        return backend.compute(fold, arrays, extent, dtype)
+    def forward(backend: TorchBackend, fold: Fold, extent: Extent, dtype: str, pattern: Pattern | None, *arrays: Any) -> tuple[Any, ...]:
+        return backend.compute(fold, arrays, extent, dtype, pattern)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
-        ctx.backend, ctx.fold, ctx.extent, ctx.dtype, *arrays = inputs
+        ctx.backend, ctx.fold, ctx.extent, ctx.dtype, ctx.pattern, *arrays = inputs
         kinds = [r.kind for r in ctx.fold.results]
         ctx.mark_non_differentiable(*(o for o, kind in zip(output, kinds, strict=True) if kind == "index"))
         ctx.save_for_backward(*arrays, *(o for o, kind in zip(output, kinds, strict=True) if kind == "real"))
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple[Any, ...], backend: TorchBackend, fold: Fold, extent: Extent, dtype: str, *arrays: Any) -> Any:
+    def vmap(info: Any, in_dims: tuple[Any, ...], backend: TorchBackend, fold: Fold, extent: Extent, *rest: Any) -> Any:
         """One batch axis more, in front."""
+        dtype, pattern, *arrays = rest
 
         def front(array: Any, dim: int | None, rows: bool) -> Any:
             if dim is None:
@@ -138,8 +142,8 @@ class _Fold(torch.autograd.Function):
             missing = len(extent.batch) - (array.ndim - (3 if rows else 2))
             return array.reshape(array.shape[0], *[1] * missing, *array.shape[1:])
 
-        moved = [front(a, d, bool(v.axes)) for a, d, v in zip(arrays, in_dims[4:], fold.variables, strict=True)]
-        results = _Fold.apply(backend, fold, extent._replace(batch=(info.batch_size, *extent.batch)), dtype, *moved)
+        moved = [front(a, d, bool(v.axes)) for a, d, v in zip(arrays, in_dims[5:], fold.variables, strict=True)]
+        results = _Fold.apply(backend, fold, extent._replace(batch=(info.batch_size, *extent.batch)), dtype, pattern, *moved)
         return results, (0,) * len(fold.results)
 
     @staticmethod
@@ -149,15 +153,17 @@ class _Fold(torch.autograd.Function):
         real = [g for g, r in zip(cotangents, fold.results, strict=True) if r.kind == "real"]
         operands = [*saved, *real]
         arrays = saved[: len(fold.variables)]
-        wanted = tuple(k for k in range(len(arrays)) if ctx.needs_input_grad[4 + k])
+        wanted = tuple(k for k in range(len(arrays)) if ctx.needs_input_grad[5 + k])
         # Where nothing was reduced nothing depends on the operands.
         pullbacks = fold.backward(wanted) if ctx.extent.reduced else []
         gradients: list[Any] = [torch.zeros_like(a) if k in wanted else None for k, a in enumerate(arrays)]
         for pullback in pullbacks:
-            extent = ctx.extent if pullback.fold.axis == fold.axis else ctx.extent.flipped()
-            (found,) = ctx.backend.results(pullback.fold, [operands[k] for k in pullback.inputs], extent, ctx.dtype)
+            extent, pattern = ctx.extent, ctx.pattern
+            if pullback.fold.axis != fold.axis:
+                extent, pattern = extent.flipped(), pattern and pattern.T
+            (found,) = ctx.backend.results(pullback.fold, [operands[k] for k in pullback.inputs], extent, ctx.dtype, pattern)
             for k, start, stop in pullback.targets:
                 part = found[..., start:stop]
                 # What was broadcast collects its gradient from everywhere: a parameter from all rows, any array from all batches.
                 gradients[k] = (part if fold.variables[k].axes else part.sum(-2)).sum_to_size(arrays[k].shape)
-        return (None, None, None, None, *gradients)
+        return (None, None, None, None, None, *gradients)

@@ -145,6 +145,11 @@ class Lanes:
     def neg(self, a: Value) -> Value:
         return self.builder.fneg(a)
 
+    def whole(self, like: Value, number: int) -> Value:
+        """The integer `number` in lanes of the type of `like`."""
+        scalar = like.type.element if self.width > 1 else like.type
+        return self.splat(scalar(number))
+
     def widen(self, a: Value) -> Value:
         """As float64."""
         return a if self.bits == 64 else self.builder.fpext(a, self.of("double"))

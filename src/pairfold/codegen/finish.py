@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..formula.graph import Node
+from .blocks import Blocks
 from .builder import I64, Value, loop
 from .evaluate import SHORT, Evaluator, Index
 from .frame import Frame
@@ -15,8 +16,8 @@ from .storage import stored
 
 def emit_finish(frame: Frame, layout: Layout) -> None:
     """The body of one task: `FINISH_BLOCKS` blocks of rows."""
-    b, block = frame.builder, layout.plan.schedule.block
-    blocks = b.mul(frame.word(BATCHES), b.udiv(frame.padded(frame.word(M), block), I64(block)))
+    b = frame.builder
+    blocks = b.mul(frame.word(BATCHES), Blocks(frame, layout).count())
     first = b.mul(frame.task, I64(FINISH_BLOCKS))
     last = frame.smaller(b.add(first, I64(FINISH_BLOCKS)), blocks)
     fields = layout.plan.fields
@@ -43,9 +44,11 @@ def _vector(finish: Finish, block: Value, r: Value) -> Sequence[Value]:
 
     finish.copy(partial(I64(0)), r)
     loop(b, I64(1), splits, 1, (), merge)
-    a_batch = b.udiv(frame.padded(frame.word(M), schedule.block), I64(schedule.block))
-    row = b.add(b.mul(b.urem(block, a_batch), I64(schedule.block)), b.mul(r, I64(frame.m.width)))
-    finish.write(b.udiv(block, a_batch), row)
+    blocks = Blocks(frame, layout)
+    batch, in_batch = blocks.of_batch(block)
+    first, there = blocks.rows(in_batch)
+    within = b.mul(r, I64(frame.m.width))
+    finish.write(batch, b.add(first, within), b.sub(there, within))
     return ()
 
 
@@ -93,10 +96,10 @@ class Finish:
 
         return Evaluator(self.frame.m, [0], leaf, SHORT)
 
-    def write(self, batch: Value, row: Value) -> None:
-        """The results of a batch's rows from `row` on, as far as there are."""
+    def write(self, batch: Value, row: Value, there: Value | None = None) -> None:
+        """The results of a batch's rows from `row` on, as far as there are: `there`, or up to the last."""
         frame, b = self.frame, self.frame.builder
-        there = frame.smaller(b.sub(frame.word(M), row), I64(frame.m.width))
+        there = frame.smaller(b.sub(frame.word(M), row) if there is None else there, I64(frame.m.width))
         place = b.add(b.mul(batch, frame.word(M)), row)
         evaluator = self._evaluator()
         evaluator.prepare(self.plan.results)

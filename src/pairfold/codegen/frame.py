@@ -72,6 +72,9 @@ class Frame:
     def smaller(self, a: Value, b: Value) -> Value:
         return self.builder.select(self.builder.icmp_signed("<", a, b), a, b)
 
+    def larger(self, a: Value, b: Value) -> Value:
+        return self.builder.select(self.builder.icmp_signed(">", a, b), a, b)
+
     def divide(self, a: Value, b: int) -> tuple[Value, Value]:
         """Quotient and remainder of a non-negative integer."""
         return self.builder.udiv(a, I64(b)), self.builder.urem(a, I64(b))

@@ -24,6 +24,8 @@ FIRST_VARIABLE = FIRST_TASKS + len(PHASES)  # before the variables: how many tas
 # batch, where it begins, in bytes.
 ADDRESS, ROW_STRIDE, STRIDE, OFFSETS = range(4)
 WORDS_A_VARIABLE = 4
+# After the results, where blocks are those of a pattern: how many a batch has, the table of blocks, and the ranges of columns.
+BLOCKS, TABLE, RANGES = range(3)
 # Words of the control block that all threads of a call share.
 COUNTER, ABORT = range(2)
 
@@ -57,6 +59,10 @@ class Layout:
         """The word of a result's address."""
         return FIRST_VARIABLE + WORDS_A_VARIABLE * len(self.plan.variables) + index
 
+    def sparse(self, which: int) -> int:
+        """The word of `BLOCKS`, `TABLE` or `RANGES`."""
+        return self.output(len(self.plan.results)) + which
+
     def field_offset(self, field: int) -> int:
         """Bytes from the start of a partial to a field."""
         return sum(self._field_bytes(k) for k in range(field))
@@ -75,10 +81,10 @@ class Layout:
         """Blocks of rows of a batch."""
         return ceil_div(rows, self.plan.schedule.block)
 
-    def bytes(self, rows: int, columns: int, splits: int) -> tuple[int, int, int, int]:
-        """Sizes of the packed rows, columns and parameters, and of the partials, for one batch."""
+    def bytes(self, rows: int, columns: int, splits: int, blocks: int | None = None) -> tuple[int, int, int, int]:
+        """Sizes of the packed rows, columns and parameters, and of the partials, for one batch; of so many blocks, if they are a table's."""
         h, s = self.plan.hoisted, self.plan.schedule
-        blocks = self.blocks(rows)
+        blocks = self.blocks(rows) if blocks is None else blocks
         return (
             blocks * s.block * h.row.length * self.real_bytes,
             ceil_div(columns, s.lanes) * s.lanes * h.col.length * self.real_bytes,
@@ -86,9 +92,9 @@ class Layout:
             blocks * splits * self.partial_bytes(),
         )
 
-    def tasks(self, batches: int, rows: int, columns: int, splits: int) -> tuple[int, ...]:
-        """How many tasks each phase has."""
-        lanes, blocks = self.plan.schedule.lanes, batches * self.blocks(rows)
+    def tasks(self, batches: int, blocks: int, columns: int, splits: int) -> tuple[int, ...]:
+        """How many tasks each phase has, with so many blocks a batch."""
+        lanes, blocks = self.plan.schedule.lanes, batches * blocks
         return (
             ceil_div(batches, PACK_VECTORS),
             ceil_div(blocks * self.plan.schedule.rows, PACK_VECTORS),

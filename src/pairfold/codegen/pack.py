@@ -6,41 +6,45 @@ from collections.abc import Callable, Sequence
 
 from ..formula.graph import Node, variables
 from ..plan.hoist import Buffer
+from .blocks import Blocks
 from .builder import I64, Value, loop
 from .evaluate import Evaluator, Index
 from .frame import Frame
-from .layout import ADDRESS, BATCHES, COL, OFFSETS, PACK_VECTORS, PAR, ROW, ROW_STRIDE, STRIDE, Layout, M, N
+from .layout import ADDRESS, BATCHES, COL, OFFSETS, PACK_VECTORS, PAR, ROW, ROW_STRIDE, STRIDE, Layout, N
 from .storage import load
 
 WORDS = {"row": ROW, "col": COL, "par": PAR}
-COUNTS = {"row": M, "col": N}
 
 
 def emit_pack(frame: Frame, layout: Layout, buffer: Buffer, task: Value, a_task: int = PACK_VECTORS) -> None:
     """The body of one task: so many vectors of one buffer, whichever batches they belong to."""
     b, lanes = frame.builder, frame.m.width
-    if buffer.name == "par":
-        count, vectors = I64(1), I64(1)
-    else:
-        count = frame.word(COUNTS[buffer.name])
-        multiple = lanes if buffer.name == "col" else layout.plan.schedule.block
-        vectors = b.udiv(frame.padded(count, multiple), I64(lanes))
+    blocks, a_block = Blocks(frame, layout), I64(layout.plan.schedule.block // lanes)
+    vectors = {
+        "par": lambda: I64(1),
+        "row": lambda: b.mul(blocks.count(), a_block),
+        "col": lambda: b.udiv(frame.padded(frame.word(N), lanes), I64(lanes)),
+    }[buffer.name]()
     first = b.mul(task, I64(a_task))
     last = frame.smaller(b.add(first, I64(a_task)), b.mul(frame.word(BATCHES), vectors))
 
     def pack(number: Value, _: Sequence[Value]) -> Sequence[Value]:
         batch, vector = (number, I64(0)) if buffer.name == "par" else (b.udiv(number, vectors), b.urem(number, vectors))
-        _pack_vector(frame, layout, buffer, number, batch, b.mul(vector, I64(lanes)), count)
+        row, start, there = b.mul(vector, I64(lanes)), I64(0), I64(1) if buffer.name == "par" else frame.word(N)
+        if buffer.name == "row":
+            start, there = blocks.rows(b.udiv(vector, a_block))
+            row = b.mul(b.urem(vector, a_block), I64(lanes))
+        last = b.sub(there, I64(1))  # rows beyond the last repeat it
+        numbers = [b.add(start, frame.smaller(b.add(row, I64(k)), last)) for k in range(lanes)]
+        _pack_vector(frame, layout, buffer, number, batch, numbers)
         return ()
 
     loop(b, first, last, 1, (), pack)
 
 
-def _pack_vector(frame: Frame, layout: Layout, buffer: Buffer, number: Value, batch: Value, row: Value, count: Value) -> None:
-    """One vector of rows of a batch from `row` on, the buffer's vector of that number; rows beyond the last repeat it."""
+def _pack_vector(frame: Frame, layout: Layout, buffer: Buffer, number: Value, batch: Value, numbers: Sequence[Value]) -> None:
+    """The buffer's vector of that number: the rows of a batch of these numbers."""
     b, m, plan = frame.builder, frame.m, layout.plan
-    last = b.sub(count, I64(1))
-    numbers = [frame.smaller(b.add(row, I64(k)), last) for k in range(m.width)]
 
     def parameter(slot: Node, index: Index) -> Value:  # packed before
         component = b.add(b.mul(batch, I64(plan.hoisted.par.length)), b.add(index.value(b), I64(slot.attrs[1])))

@@ -11,11 +11,12 @@ from functools import reduce
 
 from ..formula.graph import Node
 from ..reductions import Field
+from .blocks import Blocks
 from .builder import I1, I32, I64, Value, loop
 from .evaluate import Evaluator, Index, at
 from .frame import Frame
 from .insert import emit_insertion
-from .layout import ABORT, CHUNK, COL, PAR, PARTIALS, ROW, SPLITS, Layout, M, N
+from .layout import ABORT, CHUNK, COL, PAR, PARTIALS, ROW, SPLITS, Layout, N
 from .partial import Partial, identity
 
 PRELOADED = 16  # row vectors that are worth keeping in registers across columns
@@ -39,7 +40,8 @@ class Tile:
         b, s = self.b, self.schedule
         splits = self.frame.word(SPLITS)
         block, split = b.udiv(self.frame.task, splits), b.urem(self.frame.task, splits)
-        batch = b.udiv(block, b.udiv(self.frame.padded(self.frame.word(M), s.block), I64(s.block)))  # blocks go through all batches
+        blocks = Blocks(self.frame, self.layout)
+        batch, in_batch = blocks.of_batch(block)
         columns = b.mul(batch, self.frame.padded(self.frame.word(N), s.lanes))
         h = self.plan.hoisted
         self.col_base = self.frame.element(self.frame.address(COL), b.mul(columns, I64(h.col.length)), self.layout.real_bytes)
@@ -47,12 +49,18 @@ class Tile:
         row_block = b.mul(block, I64(self.plan.hoisted.row.length * s.block))
         self.row_base = self.frame.element(self.frame.address(ROW), row_block, self.layout.real_bytes)
         self.first = b.mul(split, self.frame.word(CHUNK))
-        last = self.frame.smaller(b.add(self.first, self.frame.word(CHUNK)), self.frame.word(N))
+        last = b.add(self.first, self.frame.word(CHUNK))
 
         self.row_stride, self.column_length = s.block, h.col.length
         self._allocate()
         self.known = self._preload()
-        loop(b, self.first, last, s.tile, (), lambda start, _: self._one_tile(start, last))
+
+        def walk(start: Value, stop: Value) -> None:
+            """The part of a range of columns that is this split's."""
+            start, stop = self.frame.larger(start, self.first), self.frame.smaller(stop, last)
+            loop(b, start, stop, s.tile, (), lambda at, _: self._one_tile(at, stop))
+
+        blocks.columns(in_batch, walk)
         self._write(block, split)
 
     def _allocate(self) -> None:

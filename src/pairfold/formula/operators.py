@@ -309,6 +309,8 @@ _TABLE = [
              doc="the smaller of two, in one instruction; the second where either is nan"),
     Operator("unset", "elementwise", broadcast, _call("unset"), lambda a: (a < 0) * 1.0,
              lambda m, a: m.one_if(m.is_negative(a)), lambda n: (None,), kind="real", doc="1 where an index is negative", internal=True),
+    Operator("index", "elementwise", broadcast, _call("index"), lambda a, number: np.full_like(a, number),
+             lambda m, a, number: m.whole(a, number), lambda n: (None,), doc="a number in the place of an index", internal=True),
     Operator("widen", "elementwise", broadcast, _call("widen"), np.positive, lambda m, a: m.widen(a), lambda n: (1,), kind="double",
              doc="a as float64", internal=True),
     Operator("narrow", "elementwise", broadcast, _call("narrow"), np.positive, lambda m, a: m.narrow(a), lambda n: (1,), kind="real",

@@ -62,14 +62,13 @@ class Symbolic:
     _kind: Kind | None  # None while it is made of Python numbers alone
     _batch: tuple[int, ...]  # the lengths of the batch axes
     _lengths: Lengths  # along i and j; None where nothing depends on the axis
+    _mask: Mask | None  # which pairs there are, where it is not all
 
     def __init__(self, x: Any, axis: int | None = None):
         if isinstance(x, Symbolic):
-            self.formula, self.leaves, self._inner, self._kind, self._batch, self._lengths = (
-                x.formula, x.leaves, x._inner, x._kind, x._batch, x._lengths
-            )  # fmt: skip
+            self.__dict__.update(x.__dict__)
             return
-        self._kind, self._batch, self._lengths = None, (), (None, None)
+        self._kind, self._batch, self._lengths, self._mask = None, (), (None, None), None
         if is_array(x) and backend_of(x).dtype(x) not in STORED:
             x = _number(x)
         if isinstance(x, bool) or not (isinstance(x, (int, float)) or is_array(x)):
@@ -89,7 +88,7 @@ class Symbolic:
         """Become the variable that stands for an array."""
         self.leaves, self._inner = (leaf,), inner
         self.formula = var(leaf.axis, 0, int(leaf.value.shape[-1]))
-        self._kind = kind_of(leaf.value)
+        self._kind, self._mask = kind_of(leaf.value), None
         self._batch = leaf.batch
         length = None if leaf.axis == "p" else int(leaf.value.shape[-2])
         self._lengths = (length, None) if leaf.axis == "i" else (None, length)
@@ -99,6 +98,7 @@ class Symbolic:
         made: Any = type(self).__new__(type(self))
         made.formula, made._inner = formula, inner
         made.leaves, made._kind, made._batch, made._lengths = self.leaves, self._kind, self._batch, self._lengths
+        made._mask = self._mask
         return made
 
     def _without_inner(self) -> LazyTensor:
@@ -163,6 +163,8 @@ class Symbolic:
         transposed = self._with(formula, self._inner)
         transposed.leaves = tuple(Leaf(leaf.value, other[leaf.axis]) for leaf in self.leaves)
         transposed._lengths = (self._lengths[1], self._lengths[0])
+        if self._mask is not None:
+            transposed._mask = self._mask.T
         return transposed
 
     def t(self) -> LazyTensor:

@@ -46,6 +46,8 @@ class Plan:
     numbers : Numbers
     hoisted : Hoisted
     schedule : Schedule
+    sparse : bool
+        Whether a pattern says at each call which columns a block of rows meets.
     """
 
     formulas: tuple[Node, ...]
@@ -53,6 +55,7 @@ class Plan:
     numbers: Numbers
     hoisted: Hoisted
     schedule: Schedule
+    sparse: bool = False
 
     @property
     def bits(self) -> int:
@@ -149,7 +152,7 @@ class Plan:
 
 
 @lru_cache(maxsize=1024)
-def make_plan(formulas: tuple[Node, ...], reduction: Reduction, numbers: Numbers, machine: Machine) -> Plan:
+def make_plan(formulas: tuple[Node, ...], reduction: Reduction, numbers: Numbers, machine: Machine, sparse: bool = False) -> Plan:
     """Plan a reduction over columns.
 
     Parameters
@@ -160,6 +163,8 @@ def make_plan(formulas: tuple[Node, ...], reduction: Reduction, numbers: Numbers
     numbers : Numbers
     machine : Machine
         The target.
+    sparse : bool
+        As in `Plan`.
     """
     hoisted = hoist(specialise(simplify(expand(formulas))))
-    return Plan(formulas, reduction, numbers, hoisted, choose(hoisted.body, reduction, numbers.bits, machine))
+    return Plan(formulas, reduction, numbers, hoisted, choose(hoisted.body, reduction, numbers.bits, machine), sparse)

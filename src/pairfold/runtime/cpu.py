@@ -22,6 +22,7 @@ from ..reductions import Reduction
 from . import cache, progress, threads
 from .compile import Loaded, compile_object, host
 from .operand import Extent, Operand, address_of
+from .pattern import Pattern
 
 KERNELS_KEPT = 512
 # Estimates for one thread, good to a factor of a few.
@@ -74,7 +75,13 @@ class Kernel:
         self.plan, self.layout = plan, Layout(plan)
         here = host()
         name = cache.key(
-            here.key, repr(plan.numbers), repr(plan.schedule), repr(plan.reduction), plan.reduction.name, fingerprint(plan.formulas)
+            here.key,
+            repr(plan.numbers),
+            str(plan.sparse),
+            repr(plan.schedule),
+            repr(plan.reduction),
+            plan.reduction.name,
+            fingerprint(plan.formulas),
         )
         code = cache.load(name)
         if code is None:
@@ -88,7 +95,7 @@ class Kernel:
         """The kernel's LLVM IR."""
         return emit(self.plan)
 
-    def __call__(self, operands: Sequence[Operand], outputs: Sequence[int], extent: Extent) -> None:
+    def __call__(self, operands: Sequence[Operand], outputs: Sequence[int], extent: Extent, pattern: Pattern | None = None) -> None:
         """Compute.
 
         Parameters
@@ -99,10 +106,14 @@ class Kernel:
             The address of each result, C-contiguous (batches, rows, dim).
         extent : Extent
             At least one batch, row and column.
+        pattern : Pattern, optional
+            For a sparse plan.
         """
         begun = time.perf_counter()
         layout, (_, rows, columns) = self.layout, extent
-        splits, chunk, sizes, a_turn = launch_of(layout, extent)
+        table = np.empty((layout.blocks(rows), 0)) if pattern is None else pattern.blocks(self.plan.schedule.block)
+        blocks = len(table)
+        splits, chunk, sizes, a_turn = launch_of(layout, extent, blocks)
         # One allocation holds the packed buffers and the partials; it lives for this call alone, and for as many batches as fit.
         scratch = np.empty(a_turn * sum(sizes) + ALIGNMENT * (len(sizes) + 1), dtype=np.uint8)
         address = address_of(scratch)
@@ -116,15 +127,17 @@ class Kernel:
             batches = min(a_turn, extent.batches - first)
             values = [batches, rows, columns, splits, chunk, *places]
             assert len(values) == FIRST_TASKS
-            tasks = layout.tasks(batches, rows, columns, splits)
+            tasks = layout.tasks(batches, blocks, columns, splits)
             values += tasks
             for address, row_stride, stride, offsets, _ in operands:
                 values += address, row_stride, stride, address_of(offsets) + OFFSET_BYTES * first
             values += [output + first * size for output, size in zip(outputs, a_batch, strict=True)]
-            self._launch(values, tasks, batches, rows, columns)
+            if pattern is not None:
+                values += blocks, address_of(table), address_of(pattern.columns)
+            self._launch(values, tasks, expected_seconds(layout, batches, rows, columns, pattern), batches * rows * columns)
         # Kernels know it by address alone: it is named here, so that nobody who rewrites this frame (torch.compile does) frees it any
         # earlier.
-        del scratch
+        del scratch, table, pattern
         self.last = Run(extent, time.perf_counter() - begun)
 
     @cached_property
@@ -132,11 +145,10 @@ class Kernel:
         return [INDEX_BYTES if r.kind == "index" else BYTES[self.plan.numbers.result]
                 for r in self.plan.results]  # fmt: skip
 
-    def _launch(self, values: Sequence[int], tasks: Sequence[int], batches: int, rows: int, columns: int) -> None:
+    def _launch(self, values: Sequence[int], tasks: Sequence[int], seconds: Sequence[float], pairs: int) -> None:
         """Run the phases on argument words."""
         words = (ctypes.c_int64 * len(values))(*values)
         start = ctypes.addressof(words)
-        seconds = expected_seconds(self.layout, batches, rows, columns)
         if sum(seconds) < threads.ALONE_SECONDS:
             control = threads.Control()
             self.functions[ALONE](start, ctypes.addressof(control), 0)
@@ -144,7 +156,7 @@ class Kernel:
             return
         for phase, count, expected in zip(PHASES, tasks, seconds, strict=True):
             if phase in self.functions:
-                with progress.bar(phase == "tile", batches * rows * columns, count, expected) as report:
+                with progress.bar(phase == "tile", pairs, count, expected) as report:
                     threads.run(self.functions[phase], start, count, expected, report)
         del words
 
@@ -155,21 +167,23 @@ def emit(plan: Plan) -> str:
     return emit_module(plan, here.triple, here.features, here.vector_bits)
 
 
-def launch_of(layout: Layout, extent: Extent) -> Launch:
-    """How a call of these sizes is cut up."""
-    splits, chunk = split_columns(extent.batches * layout.blocks(extent.kept), extent.reduced, layout.plan.schedule.tile)
-    sizes = layout.bytes(extent.kept, extent.reduced, splits)
+def launch_of(layout: Layout, extent: Extent, blocks: int | None = None) -> Launch:
+    """How a call of these sizes is cut up; with so many blocks a batch, if they are a table's."""
+    blocks = layout.blocks(extent.kept) if blocks is None else blocks
+    splits, chunk = split_columns(extent.batches * blocks, extent.reduced, layout.plan.schedule.tile)
+    sizes = layout.bytes(extent.kept, extent.reduced, splits, blocks)
     return Launch(splits, chunk, sizes, min(extent.batches, max(1, SCRATCH_BYTES // sum(sizes))))
 
 
-def expected_seconds(layout: Layout, batches: int, rows: int, columns: int) -> tuple[float, ...]:
+def expected_seconds(layout: Layout, batches: int, rows: int, columns: int, pattern: Pattern | None = None) -> tuple[float, ...]:
     """How long each phase would take one thread, good to a factor of a few."""
     plan, packed = layout.plan, layout.plan.hoisted
+    pairs = layout.blocks(rows) * plan.schedule.block * columns if pattern is None else pattern.pairs
     return (
         batches * packed.par.length / PACKED_A_SECOND,
         batches * rows * packed.row.length / PACKED_A_SECOND,
         batches * columns * packed.col.length / PACKED_A_SECOND,
-        batches * layout.blocks(rows) * plan.schedule.block * columns * plan.operations / OPERATIONS_A_SECOND,
+        batches * pairs * plan.operations / OPERATIONS_A_SECOND,
         batches * rows * sum(f.dim for f in plan.fields) / PACKED_A_SECOND,
     )
 
@@ -191,15 +205,15 @@ def known(formulas: tuple[Node, ...], reduction: Reduction, numbers: Numbers) ->
     return _kernels.get((formulas, reduction, numbers))
 
 
-def kernel(formulas: tuple[Node, ...], reduction: Reduction, numbers: Numbers) -> Kernel:
+def kernel(formulas: tuple[Node, ...], reduction: Reduction, numbers: Numbers, sparse: bool = False) -> Kernel:
     """The kernel that reduces formulas over their columns; compiled on first use."""
-    key = (formulas, reduction, numbers)
+    key = (formulas, reduction, numbers, sparse)
     with _lock:
         found = _kernels.get(key)
         if found is not None:
             _kernels.move_to_end(key)
             return found
-    made = Kernel(make_plan(formulas, reduction, numbers, machine()))
+    made = Kernel(make_plan(formulas, reduction, numbers, machine(), sparse))
     with _lock:
         _kernels[key] = made
         while len(_kernels) > KERNELS_KEPT:
