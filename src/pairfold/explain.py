@@ -100,7 +100,7 @@ class Explanation:
             return f'<tr><th style="text-align:left;vertical-align:top">{escape(label)}</th><td style="text-align:left">{said}</td></tr>'
 
         table = f"<table>{''.join(row(*line) for line in self.lines)}</table>"
-        return f"<div><p><b>{escape(self.title)}</b></p>{figure(self.graph)}{table}</div>"
+        return f"<div><p><b>{escape(self.title)}</b></p>{_figure(self.graph)}{table}</div>"
 
 
 def explain(
@@ -141,12 +141,14 @@ def explain(
     return _Account(fold, route, extent, plan, described, kernel.last if kernel else None).explanation()
 
 
-def sketch(formula: Node) -> str | None:
-    """The graph of a formula, as it will be computed by any reduction, as SVG."""
-    return _graph(hoist(specialise(simplify(expand((formula,))))), 1, {}, f"{formula.dim} a pair" if formula.dim > 1 else "a number a pair")
+def sketch(title: str, formula: Node) -> str:
+    """A title and the graph of a formula, as any reduction will compute it, as HTML."""
+    result = "a number a pair" if formula.dim == 1 else f"{formula.dim} numbers a pair"
+    graph = _graph(hoist(specialise(simplify(expand((formula,))))), 1, {}, result)
+    return f"<div><code>{escape(title)}</code>{_figure(graph)}</div>"
 
 
-def figure(graph: str | None) -> str:
+def _figure(graph: str | None) -> str:
     """A graph and what its colours mean, as HTML."""
     if graph is None:
         return "<p>The formula's graph is too large to be drawn.</p>"
@@ -282,7 +284,10 @@ class _Account:
         s = self.plan.schedule
         other = {"row": self.kept, "column": self.reduced}
         reasons = (re.sub("row|column", lambda found: other[found[0]], reason) for reason in s.why)
-        return f"{s.family}: {s.rows} × {s.lanes} {self.kept}s and {_count(s.columns, self.reduced)} a step, because", *reasons
+        return (
+            f"{s.family}: {s.rows} × {s.lanes} {self.kept}s and {_count(s.columns, self.reduced)} a step{', because' if s.why else ''}",
+            *reasons,
+        )
 
     def _tasks(self, launch: cpu.Launch, threads: int) -> str:
         blocks = self.extent.batches * self.layout.blocks(self.extent.kept)

@@ -27,6 +27,8 @@ class Backend(ABC):
 
     name: str
     convert: str  # how a user makes an array of it float32
+    module: Any  # its functions, where NumPy and PyTorch agree on their names
+    correction: int  # what its variances take off the number of values
 
     @abstractmethod
     def owns(self, value: Any) -> bool:
@@ -59,6 +61,22 @@ class Backend(ABC):
     @abstractmethod
     def scalar(self, value: float, dtype: str, like: Any) -> Any:
         """A (1,) array of a Python number, on the same device as `like`."""
+
+    @abstractmethod
+    def cast(self, array: Any, dtype: str) -> Any:
+        """The array in another type."""
+
+    @abstractmethod
+    def indices(self, value: Any, like: Any) -> Any:
+        """Whole numbers, an array of any framework or a list, as an int64 array of this one, on the same device as `like`."""
+
+    @abstractmethod
+    def take_along(self, array: Any, index: Any) -> Any:
+        """For each place of the index, the number there along the last axis."""
+
+    def differentiable(self, arrays: Sequence[Any]) -> bool:
+        """Whether results would be differentiated by some of the arrays."""
+        return False
 
     @abstractmethod
     def operand(self, array: Any, rows: bool, batch: tuple[int, ...]) -> Operand:

@@ -20,6 +20,8 @@ class NumPyBackend(Backend):
 
     name = "numpy"
     convert = "x.astype('float32')"
+    module = np
+    correction = 0
 
     def owns(self, value: Any) -> bool:
         return isinstance(value, (np.ndarray, np.generic))
@@ -46,6 +48,15 @@ class NumPyBackend(Backend):
 
     def scalar(self, value: float, dtype: str, like: Any) -> Any:
         return np.full(1, value, dtype=dtype)
+
+    def cast(self, array: Any, dtype: str) -> Any:
+        return array.astype(dtype)
+
+    def indices(self, value: Any, like: Any) -> Any:
+        return np.asarray(value).astype(np.int64, copy=False)
+
+    def take_along(self, array: Any, index: Any) -> Any:
+        return np.take_along_axis(array, index, -1)
 
     def operand(self, array: Any, rows: bool, batch: tuple[int, ...]) -> Operand:
         return operand_of(array, rows, batch)

@@ -21,6 +21,8 @@ class TorchBackend(Backend):
 
     name = "torch"
     convert = "x.float()"
+    module = torch
+    correction = 1
 
     def owns(self, value: Any) -> bool:
         return isinstance(value, torch.Tensor)
@@ -51,6 +53,15 @@ class TorchBackend(Backend):
 
     def scalar(self, value: float, dtype: str, like: Any) -> Any:
         return torch.full((1,), value, dtype=DTYPES[dtype], device=like.device)
+
+    def cast(self, array: Any, dtype: str) -> Any:
+        return array.to(DTYPES[dtype])
+
+    def indices(self, value: Any, like: Any) -> Any:
+        return torch.as_tensor(value, device=like.device).long()
+
+    def take_along(self, array: Any, index: Any) -> Any:
+        return array.gather(-1, index)
 
     def operand(self, array: Any, rows: bool, batch: tuple[int, ...]) -> Operand:
         bytes = array.element_size()

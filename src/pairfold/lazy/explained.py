@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
-from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..arrays.base import Backend
-from ..explain import Explanation, Listing, explain, figure, sketch
 from ..fold import Fold
 from ..runtime.operand import Extent
 from .folds import Folds
+
+# Imported where they are used: most programs never ask, and should not wait.
+if TYPE_CHECKING:
+    from ..explain import Explanation, Listing
 
 
 class Explained(Folds):
@@ -61,6 +62,8 @@ class Explained(Folds):
         >>> "define" in K.explain("llvm", reduction="max", axis=0)
         True
         """
+        import inspect
+
         method = getattr(_diverted(self), {"@": "__matmul__"}.get(reduction, reduction), None)
         if callable(method) and (reduction == "@" or not reduction.startswith("_")):
             if "axis" in inspect.signature(method).parameters and not {"axis", "dim"} & arguments.keys():
@@ -77,7 +80,9 @@ class Explained(Folds):
         )
 
     def _repr_html_(self) -> str:
-        return f"<div><code>{escape(repr(self))}</code>{figure(sketch(self.formula))}</div>"
+        from ..explain import sketch
+
+        return sketch(repr(self), self.formula)
 
 
 class _Asked(Exception):
@@ -87,6 +92,8 @@ class _Asked(Exception):
         self.backend, self.fold, self.arrays, self.extent, self.dtype = backend, fold, arrays, extent, dtype
 
     def account(self, what: str) -> Explanation | Listing:
+        from ..explain import explain
+
         backend, fold = self.backend, self.fold
         described, operands = [], []
         for array, variable in zip(self.arrays, fold.variables, strict=True):

@@ -23,11 +23,6 @@ class Vectors(Symbolic):
         """The Euclidean norm of each vector."""
         return self._apply("norm2", inner=False)
 
-    def norm(self, dim: int = -1) -> LazyTensor:
-        """The Euclidean norm of each vector; ``dim`` can only be the inner axis."""
-        self._inner_axis("norm", dim)
-        return self.norm2()
-
     def normalize(self) -> LazyTensor:
         """Each vector over its Euclidean norm; 0 stays 0."""
         return self._apply("normalize")

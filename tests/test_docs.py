@@ -1,0 +1,89 @@
+"""The documentation's tables are those of the program, and what they say is true."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import numpy as np
+import pytest
+
+from docs import generate
+from pairfold.formula.operators import OPERATORS
+from pairfold.reductions import REDUCTIONS
+
+NAMES = [name for name, op in OPERATORS.items() if op.structure != "leaf"]
+
+
+@pytest.mark.parametrize("name", generate.PAGES)
+def test_the_pages_are_up_to_date(name):
+    written = (generate.FOLDER / name).read_text(encoding="utf-8")
+    assert written == generate.PAGES[name](), f"docs/{name} is not what the tables give: run python docs/generate.py"
+
+
+def test_everything_is_on_a_page():
+    for names, page in ((NAMES, "operators.md"), (REDUCTIONS, "reductions.md")):
+        text = (generate.FOLDER / page).read_text(encoding="utf-8")
+        assert sorted(re.findall(r"^\| `(\w+)`", text, re.M)) == sorted(names)
+        for row in re.findall(r"^\| `.*", text, re.M):
+            assert len(re.split(r"(?<!\\)\|", row)) == len(re.split(r"(?<!\\)\|", text[text.index("| ---") :].partition("\n")[0])), row
+
+
+# ---- what the tables say, evaluated
+
+
+def example(name: str, random) -> dict[str, np.ndarray]:
+    """Operands of an operator: float64 vectors where it is smooth, those of more than one all different."""
+    op = OPERATORS[name]
+    dims = [a.dim for a in generate.example(op).args]
+    return {
+        o: np.sort(random.uniform(0.15, 0.85, d)) * (1 + k / 7) for k, (o, d) in enumerate(zip(generate.operands(op), dims, strict=True))
+    }
+
+
+def evaluated(text: str, values: dict) -> np.ndarray:
+    """A formula as Python has it: functions by the operators' names, of vectors, of which a number is one."""
+
+    def function(op):
+        operands = 9 if op.name == "concat" else len(generate.operands(op))
+        return lambda *given: op.numpy(*(np.atleast_1d(v) if k < operands else v for k, v in enumerate(given)))
+
+    functions = {name: function(OPERATORS[name]) for name in NAMES}
+    return eval(text, {"__builtins__": {}, "inf": np.inf} | functions | values)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_meaning(name, random):
+    op, values = OPERATORS[name], example(name, random)
+    *before, last = generate.meaning(op).split("; ")
+    known = {"np": np, "math": math, "parts": tuple(values.values()), **values}
+    for statement in before:
+        exec(statement, known)
+    vectorised = re.sub(r"math\.(erfc?|lgamma)\(", r"np.vectorize(math.\1)(", last)
+    np.testing.assert_allclose(eval(vectorised, known), op.numpy(*values.values(), *generate.ATTRIBUTES.get(name, ())), rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_derivative(name, random):
+    """As printed, against central differences of the NumPy meaning."""
+    op, values = OPERATORS[name], example(name, random)
+    attributes = generate.ATTRIBUTES.get(name, ())
+
+    def value(changed=None) -> np.ndarray:
+        return np.asarray(op.numpy(*({**values, **(changed or {})}).values(), *attributes), dtype=float)
+
+    y = value()
+    g = random.normal(size=y.shape)
+    texts = generate.derivative(op)
+    assert len(texts) == len(values)
+    for text, (operand, at) in zip(texts, values.items(), strict=True):
+        if name == "unset":
+            continue  # it takes indices
+        found = evaluated(text, {**values, "y": y, "g": g})
+        found = np.broadcast_to(found * g if op.partials else found, at.shape)
+        wanted = np.zeros_like(at)
+        for k in range(len(at)):
+            step = np.zeros_like(at)
+            step[k] = 1e-6
+            wanted[k] = ((value({operand: at + step}) - value({operand: at - step})) * g).sum() / 2e-6
+        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-6, err_msg=f"{name}, {operand}: {text}")

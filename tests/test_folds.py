@@ -1,0 +1,258 @@
+"""Reductions of rows, columns, both and all, against dense float64 NumPy: values, shapes, types and derivatives."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pairfold import LazyTensor, Vi, Vj
+
+torch = pytest.importorskip("torch")
+KINDS = ["numpy", "torch"]
+TOLERANCE = {"float32": 3e-6, "float64": 1e-13}
+
+
+def give(array, kind, dtype="float64"):
+    array = np.asarray(array).astype(dtype)
+    return torch.from_numpy(array) if kind == "torch" else array
+
+
+def problem(inner, batch, kind, dtype="float64", m=5, n=7, seed=0):
+    """A symbolic array of vectors or numbers for each pair, and the same dense in float64, of arrays as they were stored."""
+    rng = np.random.default_rng(seed)
+    x = rng.uniform(0.5, 1.5, (*batch, m, 1, 3)).astype(dtype)
+    y = rng.uniform(0.5, 1.5, (*batch[-1:], 1, n, 3)).astype(dtype)
+    lazy = LazyTensor(give(x, kind, dtype)) - LazyTensor(give(y, kind, dtype))
+    full = x.astype("f8") - y.astype("f8")
+    return (lazy, full) if inner else (lazy.sum(-1), full.sum(-1))
+
+
+def axes_of(full, batch):
+    """None, and all sets of axes that are not batch axes."""
+    own = range(len(batch), full.ndim)
+    some = [c for r in range(1, len(own) + 1) for c in itertools.combinations(own, r)]
+    return [None, *some, *(c[0] for c in some if len(c) == 1), -1, -2, tuple(range(full.ndim))]
+
+
+def dense(found):
+    """An array; that of a symbolic matrix by products with unit vectors, which are exact."""
+    if not isinstance(found, LazyTensor):
+        return np.asarray(found.detach() if isinstance(found, torch.Tensor) else found)
+    array = found.leaves[0].value
+    units = np.eye(found.shape[len(found._batch) + 1])
+    columns = [found * Vj(give(u, "torch" if isinstance(array, torch.Tensor) else "numpy", found.dtype)) for u in units]
+    return np.stack([np.asarray(c.sum(len(found._batch) + 1)) for c in columns], len(found._batch) + 1)
+
+
+def lse(a, axis, keepdims):
+    return np.log(np.exp(a).sum(axis, keepdims=keepdims))
+
+
+def norm(a, axis, keepdims):
+    return np.sqrt(np.square(a).sum(axis, keepdims=keepdims))
+
+
+REDUCTIONS = {
+    "sum": np.sum, "mean": np.mean, "min": np.min, "max": np.max, "prod": np.prod, "logsumexp": lse, "norm": norm,
+    "any": np.any, "all": np.all, "count_nonzero": np.count_nonzero,
+    "var": lambda a, axis, keepdims: np.var(a, axis=axis, keepdims=keepdims, ddof=1),
+    "std": lambda a, axis, keepdims: np.std(a, axis=axis, keepdims=keepdims, ddof=1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("batch", [(), (2,), (2, 3)])
+@pytest.mark.parametrize("inner", [False, True])
+@pytest.mark.parametrize("name", list(REDUCTIONS))
+def test_axes(name, inner, batch, dtype, kind):
+    lazy, full = problem(inner, batch, kind, dtype)
+    if name in ("any", "all", "count_nonzero"):
+        lazy, full = lazy > 0.6, (full > 0.6) * 1.0
+    options = {"correction": 1} if name in ("var", "std") else {}
+    for axis in axes_of(full, batch):
+        alone = inner and axis in (-1, full.ndim - 1, (full.ndim - 1,))
+        if alone and name in ("prod", "logsumexp"):
+            continue
+        for keepdims in (False, True):
+            if name == "norm" and axis is None and inner:
+                continue
+            found = getattr(lazy, name)(axis, keepdims=keepdims, **options)
+            want = REDUCTIONS[name](full, axis=axis, keepdims=keepdims)
+            assert isinstance(found, LazyTensor) == alone
+            assert tuple(found.shape) == want.shape
+            if not alone:
+                of = {"any": "bool", "all": "bool", "count_nonzero": "int64"}.get(name, dtype)
+                assert str(found.dtype).removeprefix("torch.") == of
+                assert isinstance(found, torch.Tensor) == (kind == "torch")
+            np.testing.assert_allclose(dense(found), want, rtol=20 * TOLERANCE[dtype], atol=5 * TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("batch", [(), (2,), (2, 3)])
+@pytest.mark.parametrize("inner", [False, True])
+@pytest.mark.parametrize("name", ["argmin", "argmax"])
+def test_places(name, inner, batch, kind):
+    lazy, full = problem(inner, batch, kind)
+    for rounded in (False, True):
+        if rounded:  # many ties
+            lazy, full = lazy.round(0), np.round(full)
+        for keepdims in (False, True):
+            for axis in (None, len(batch), len(batch) + 1):
+                found = getattr(lazy, name)(axis, keepdims=keepdims)
+                np.testing.assert_array_equal(np.asarray(found), getattr(full, name)(axis, keepdims=keepdims))
+                assert str(found.dtype).endswith("int64")
+            # NumPy's argmin takes no several axes: they are made one.
+            start = full.reshape(*batch, -1, *full.shape[len(batch) + 2 :])
+            found = getattr(lazy, name)((len(batch), len(batch) + 1), keepdims=keepdims)
+            want = getattr(start, name)(len(batch))
+            np.testing.assert_array_equal(np.asarray(found).reshape(want.shape), want)
+            assert len(found.shape) == (full.ndim if keepdims else full.ndim - 2)
+            if inner:
+                want = getattr(full.reshape(*full.shape[:-2], -1), name)(-1)
+                np.testing.assert_array_equal(np.asarray(getattr(lazy, name)((-1, -2))), want)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_places_of_nan(kind):
+    x, y = np.arange(1.0, 5), np.arange(1.0, 7)
+    y[3] = np.nan
+    lazy, full = Vi(give(x, kind)) * Vj(give(y, kind)), x[:, None] * y
+    assert lazy.argmin() == full.argmin() == 3
+    assert lazy.argmax() == full.argmax() == 3
+    for name in ("min", "max", "sum", "mean", "var", "std", "prod", "norm"):
+        assert np.isnan(float(getattr(lazy, name)()))
+    assert lazy.any()
+    assert lazy.count_nonzero() == np.count_nonzero(full)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_weighted_sums_over_both(kind):
+    lazy, full = problem(False, (2,), kind)
+    w = np.random.default_rng(5).uniform(0.5, 1, 7)
+    found = lazy.logsumexp((1, 2), weight=Vj(give(w, kind)))
+    np.testing.assert_allclose(found, np.log((np.exp(full) * w).sum((1, 2))), rtol=1e-13)
+
+
+@pytest.mark.parametrize("name", ["argmin", "argmax", "min_argmin", "max_argmax", "sumsoftmaxweight"])
+def test_axes_that_stay(name):
+    lazy, full = problem(True, (2,), "numpy")
+    weight = (Vj(np.ones(7)),) if name == "sumsoftmaxweight" else ()
+    for axis in (1, 2):
+        dropped, kept = getattr(lazy, name)(*weight, axis=axis), getattr(lazy, name)(*weight, axis=axis, keepdims=True)
+        for a, b in zip(dropped, kept, strict=True) if isinstance(dropped, tuple) else [(dropped, kept)]:
+            assert b.shape == tuple(1 if k == axis else n for k, n in enumerate(full.shape))
+            np.testing.assert_array_equal(np.squeeze(b, axis), a)
+
+
+def test_names_of_both_frameworks():
+    lazy, full = problem(False, (), "torch")
+    want = torch.from_numpy(full)
+    torch.testing.assert_close(lazy.sum(dim=1, keepdim=True), want.sum(dim=1, keepdim=True))
+    torch.testing.assert_close(lazy.sum(axis=1, dim=1), want.sum(1))
+    torch.testing.assert_close(lazy.logsumexp(1, True), want.logsumexp(1, True))
+    torch.testing.assert_close(lazy.var(), want.var())  # what is taken off the number of values is the framework's
+    torch.testing.assert_close(lazy.std(1), want.std(1))
+    numpy, full = problem(False, (), "numpy")
+    np.testing.assert_allclose([numpy.var(), numpy.var(ddof=1), numpy.std()], [full.var(), full.var(ddof=1), full.std()])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 40), st.integers(1, 40), st.sampled_from(["sum", "mean", "var", "min", "logsumexp", "argmax"]), st.booleans())
+def test_any_shape(m, n, name, inner):
+    lazy, full = problem(inner, (), "numpy", m=m, n=n, seed=m * 41 + n)
+    want = (lse(full, None, False) if name == "logsumexp" else getattr(full, name)()) * 1.0
+    np.testing.assert_allclose(getattr(lazy, name)(), want, rtol=1e-12, atol=1e-13)
+
+
+# ---- accuracy
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("axis", [0, 1, None])
+def test_variance_of_data_far_from_zero(axis, dtype):
+    """A sum of squares less the squared mean would give nothing. The oracle is of the same numbers less the offset, which is exact."""
+    offset = {"float32": 2.0**14, "float64": 2.0**40}[dtype]
+    rng = np.random.default_rng(3)
+    x, y = (offset + rng.normal(size=300)).astype(dtype), (offset + rng.normal(size=500)).astype(dtype)
+    K = Vi(x * 0) + Vj(y) if axis == 1 else Vi(x) + Vj(y * 0)
+    want = ((y if axis == 1 else x).astype("f8") - offset).var()
+    np.testing.assert_allclose(K.var(axis), np.broadcast_to(want, np.shape(K.var(axis))), rtol=1e-6 if dtype == "float32" else 1e-13)
+    naive = (K * K).mean(axis) - K.mean(axis) ** 2
+    assert abs(naive / want - 1).max() > 1e-2  # else the test would show nothing
+
+
+def test_equal_values_have_no_variance():
+    K = Vi(np.full(50, 0.1, np.float32)) + Vj(np.zeros(3000, np.float32))
+    assert (K.std(1) >= 0).all()
+    np.testing.assert_allclose(K.var(1), 0, atol=1e-14)
+    x = torch.full((5,), 0.1, requires_grad=True)
+    K = Vi(x) + Vj(torch.zeros(30))
+    (gradient,) = torch.autograd.grad((K - K).std(1).sum(), x)
+    assert torch.equal(gradient, torch.zeros(5))
+
+
+def test_half_precision_on_the_way():
+    """What would overflow in float16, though the result does not."""
+    x, y = np.full((4, 1), 200, np.float16), np.full((30_000, 1), 2, np.float16)
+    K = Vi(x)[..., 0] * Vj(y)[..., 0]
+    np.testing.assert_array_equal(K.mean(1), np.full(4, 400, np.float16))
+    np.testing.assert_array_equal(K.mean(), np.float16(400))
+    assert K.mean().dtype == np.float16
+    np.testing.assert_allclose((K / 400).norm(1), np.full(4, np.sqrt(30_000)), rtol=1e-3)
+    np.testing.assert_array_equal((K > 0).count_nonzero(1), np.full(4, 30_000))
+
+
+def test_counts_beyond_float32():
+    K = Vi(np.ones(5000, np.float32)) + Vj(np.zeros(5000, np.float32))
+    assert K.count_nonzero() == 25_000_000
+    K = Vj(np.ones(2**24 + 3, np.float32)) + Vi(np.zeros(1, np.float32))
+    np.testing.assert_array_equal(K.count_nonzero(1), [2**24 + 3])
+
+
+# ---- nothing to reduce
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("m", "n"), [(0, 4), (4, 0), (0, 0)])
+def test_empty(m, n, kind):
+    lazy = Vi(give(np.ones((m, 3)), kind)) * Vj(give(np.ones((n, 3)), kind))
+    for K in (lazy, lazy.sum(-1)):
+        found = [float(getattr(K, name)()) for name in ("sum", "prod", "min", "max", "logsumexp", "argmin", "argmax", "any", "all")]
+        assert found == [0, 1, np.inf, -np.inf, -np.inf, -1, -1, 0, 1]
+        assert K.count_nonzero((0, 1)).shape == (() if K is not lazy else (3,))
+        assert tuple(K.argmin((0, 1)).shape) == (() if K is not lazy else (3,))
+
+
+# ---- derivatives
+
+
+@pytest.mark.parametrize("name", ["sum", "mean", "var", "std", "norm", "prod", "logsumexp", "min", "max"])
+@pytest.mark.parametrize("axis", [(1, 2), 1, 2, None])
+def test_gradients(name, axis):
+    rng = np.random.default_rng(8)
+    x = torch.tensor(rng.uniform(0.5, 1.5, (2, 4, 1, 3)), requires_grad=True)
+    y = torch.tensor(rng.uniform(0.5, 1.5, (1, 6, 3)), requires_grad=True)
+
+    def reduced(K):
+        if isinstance(K, LazyTensor):
+            return getattr(K, name)(axis)
+        axes = tuple(range(3)) if axis is None else axis
+        if name == "prod":
+            return K.flatten(1).prod(1).prod() if axis is None else K.flatten(1).prod(1) if axis == (1, 2) else K.prod(axis)
+        if name == "norm":
+            return torch.linalg.vector_norm(K, dim=axes)
+        return {"min": K.amin, "max": K.amax}.get(name, getattr(K, name))(dim=axes)
+
+    def both(K):
+        out = reduced(K)
+        first = torch.autograd.grad((out * torch.arange(1.0, out.numel() + 1).reshape(out.shape)).sin().sum(), (x, y), create_graph=True)
+        return (out, *first, *torch.autograd.grad(sum(g.square().sum() for g in first), (x, y)))
+
+    squared = (LazyTensor(x) - LazyTensor(y)) ** 2
+    for found, want in zip(both((squared.sum(-1) / 9).exp()), both((((x - y) ** 2).sum(-1) / 9).exp()), strict=True):
+        torch.testing.assert_close(found, want, rtol=1e-9, atol=1e-9)
