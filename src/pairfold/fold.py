@@ -16,7 +16,7 @@ from .formula.reference import evaluate
 from .formula.simplify import expand, simplify
 from .plan.contract import LARGEST_EXPONENT, Contraction, contraction
 from .plan.plan import Numbers
-from .reductions import Accumulation, Masked, Reduction, Selection, Sum
+from .reductions import Masked, Reduction, Selection, Sum
 from .runtime import cpu
 from .runtime.operand import Extent, Operand, address_of, operand_of
 from .runtime.pattern import Pattern
@@ -244,7 +244,7 @@ def _backward(fold: Fold, wanted: tuple[int, ...]) -> list[Pullback]:
     real = [r for r in fold.results if r.kind == "real"]
     outs = [var(kept, n + k, r.dim) for k, r in enumerate(real)]
     cotangents = [var(kept, n + len(real) + k, r.dim) for k, r in enumerate(real)]
-    values = expand(fold.formulas)
+    conditions, values = fold.formulas[: fold.reduction.conditions], expand(fold.formulas[fold.reduction.conditions :])
     pulled = fold.reduction.pullback(values, outs, cotangents)
     targets = [fold.variables[k] for k in wanted]
     gradients: dict[int, Node] = {}
@@ -262,7 +262,7 @@ def _backward(fold: Fold, wanted: tuple[int, ...]) -> list[Pullback]:
             continue
         parts = [gradients[k] for k in group]
         formula = apply("concat", *parts) if len(parts) > 1 else parts[0]
-        made, inputs = make_fold((formula,), Sum(getattr(fold.reduction, "accumulation", Accumulation())), axis)
+        made, inputs = make_fold((*conditions, formula), fold.reduction.of_gradients(), axis)
         ends = np.cumsum([p.dim for p in parts]).tolist()
         folds.append(Pullback(made, inputs, tuple(zip(group, [0, *ends[:-1]], ends, strict=True))))
     return folds

@@ -50,6 +50,7 @@ class Reduction:
     formulas: ClassVar[int] = 1  # how many formulas it takes
     selects: ClassVar[bool] = False  # the result is one of the reduced values: its derivative goes through the selected pairs
     blocked: ClassVar[int] = 1  # columns that are best combined at once
+    conditions: ClassVar[int] = 0  # how many of the formulas, the first ones, say which pairs take part
     guarded: ClassVar[bool] = False  # most pairs change nothing, and `guard` says which
 
     def fields(self, dims: Sequence[int]) -> tuple[Field, ...]:
@@ -86,8 +87,12 @@ class Reduction:
         return state
 
     def pullback(self, values: Sequence[Node], outs: Sequence[Node], cotangents: Sequence[Node]) -> tuple[Node, ...]:
-        """For each formula, the cotangent of its value at a pair, given the results and their cotangents."""
+        """For each formula but conditions, the cotangent of its value at a pair, given the results and their cotangents."""
         raise NotImplementedError
+
+    def of_gradients(self) -> Reduction:
+        """The reduction of the gradients of pairs, after the same conditions."""
+        return Sum()
 
     def shape(self, dims: Sequence[int]) -> tuple[int, ...]:
         """The shape of a result for one row."""
@@ -222,6 +227,9 @@ class Sum(Reduction):
     def pullback(self, values: Sequence[Node], outs: Sequence[Node], cotangents: Sequence[Node]) -> tuple[Node, ...]:
         return (cotangents[0],)
 
+    def of_gradients(self) -> Reduction:
+        return self
+
     def numpy(self, *values: np.ndarray) -> tuple[np.ndarray, ...]:
         return (values[0].sum(1),)
 
@@ -301,15 +309,15 @@ class MinArgmin(Selection):
     public = 2
 
     def fields(self, dims: Sequence[int]) -> tuple[Field, ...]:
-        # Where no value beats the identity all are equal to it, and the first column is the answer.
-        return Field(dims[0], -INFINITY if self.largest else INFINITY), Field(dims[0], 0, "index")
+        return Field(dims[0], -INFINITY if self.largest else INFINITY), Field(dims[0], -1, "index")
 
     def lift(self, values: Sequence[Node], index: Node) -> State:
         return values[0], spread_to(index, values[0].dim)
 
     def combine(self, states: Sequence[State]) -> State:
         def later(a: State, b: State) -> State:
-            take = self._comes_first(a[0], b[0], self.largest)
+            # A value that is no better than the identity is still the first.
+            take = apply("logical_or", self._comes_first(a[0], b[0], self.largest), apply("unset", a[1]))
             return where(take, b[0], a[0]), where(take, b[1], a[1])
 
         return reduce(later, states)
@@ -536,6 +544,9 @@ class LogSumExp(Reduction):
     def pullback(self, values: Sequence[Node], outs: Sequence[Node], cotangents: Sequence[Node]) -> tuple[Node, ...]:
         return (cotangents[0] * apply("exp", values[0] - outs[0]),)
 
+    def of_gradients(self) -> Reduction:
+        return Sum(self.accumulation)
+
     def numpy(self, *values: np.ndarray) -> tuple[np.ndarray, ...]:
         top, terms = _stabilised(*values)
         return (top + np.log(terms.sum(1)),)
@@ -593,6 +604,7 @@ class Masked(Reduction):
 
     inner: Reduction = Sum()
     name = "masked"
+    conditions = 1
 
     def __post_init__(self) -> None:
         for name in ("results", "public", "selects", "blocked", "guarded"):
@@ -632,8 +644,10 @@ class Masked(Reduction):
         return self.inner.finish(state)
 
     def pullback(self, values: Sequence[Node], outs: Sequence[Node], cotangents: Sequence[Node]) -> tuple[Node, ...]:
-        pulled = self.inner.pullback(values[1:], outs, cotangents)
-        return apply("spread", 0, attrs=(1,)), *(where(values[0], g, 0) for g in pulled)
+        return self.inner.pullback(values, outs, cotangents)
+
+    def of_gradients(self) -> Reduction:
+        return Masked(self.inner.of_gradients())
 
     def indices(self) -> Reduction:
         """As `Selection.indices`."""

@@ -103,7 +103,7 @@ class TorchBackend(Backend):
         values = values.gather(-1, component[:, None].expand(*values.shape[:-1], 1)).reshape(index.shape)
         if pattern is not None:  # rows that meet too few columns have places to which no pair belongs
             missing = next(v for r, v in zip(fold.results, fold.of_nothing(), strict=True) if r.kind == "real")
-            values = torch.where(nothing, torch.as_tensor(missing, dtype=values.dtype, device=values.device), values)
+            values = torch.where(nothing, torch.tensor(missing, dtype=values.dtype, device=values.device), values)
         return tuple(index if r.kind == "index" else values for r in fold.results)
 
     def compute(self, fold: Fold, arrays: Sequence[Any], extent: Extent, dtype: str, pattern: Pattern | None = None) -> tuple[Any, ...]:

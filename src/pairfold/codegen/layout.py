@@ -82,7 +82,7 @@ class Layout:
         return ceil_div(rows, self.plan.schedule.block)
 
     def bytes(self, rows: int, columns: int, splits: int, blocks: int | None = None) -> tuple[int, int, int, int]:
-        """Sizes of the packed rows, columns and parameters, and of the partials, for one batch; of so many blocks, if they are a table's."""
+        """Sizes of the packed rows, columns and parameters, and of the partials, for one batch; `blocks` of them, if they are a table's."""
         h, s = self.plan.hoisted, self.plan.schedule
         blocks = self.blocks(rows) if blocks is None else blocks
         return (

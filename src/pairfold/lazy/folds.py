@@ -58,15 +58,19 @@ class Folds(Symbolic):
         """Reduce formulas over self's leaves along the rows or the columns, and give the results the shapes that the user expects."""
         if self._kind is None:
             raise TypeError(f"{self!r} is made of numbers alone: nothing tells its size, type or framework")
-        fold, used = make_fold(formulas, reduction, axis)
-        backend = self._kind.backend
-        first = self._an_array()
-        values = [self.leaves[k].value for k in used]
+        backend, mask = self._kind.backend, self._mask
         dtype = dtype or backend.real(self._kind.dtype)
-        arrays = [backend.scalar(v, dtype, first) if isinstance(v, float) else v for v in values]
+        whole, formulas, reduction, pattern = mask.apply(self, formulas, reduction, axis) if mask else (self, formulas, reduction, None)
+        fold, used = make_fold(formulas, reduction, axis)
+        first = self._an_array()
+        values = [whole.leaves[k].value for k in used]
+        arrays = [backend.scalar(v, _wide(dtype), first) if isinstance(v, float) else v for v in values]
         lengths = [1 if n is None else n for n in self._lengths]
         extent = Extent(self._batch, lengths[1 - axis], lengths[axis])
-        results = backend.results(fold, arrays, extent, dtype)
+        results = backend.results(fold, arrays, extent, dtype, pattern)
+        if mask:
+            kinds = [r.kind for r in fold.results]
+            results = tuple(mask.put_back(r, kind, axis, len(self._batch)) for r, kind in zip(results, kinds, strict=True))
         shape = reduction.shape(fold.dims)
         if not self._inner:
             shape = shape[:-1]
@@ -161,6 +165,10 @@ class Folds(Symbolic):
 
     def _count(self, axes: Set[int]) -> int:
         """How many numbers a reduction along these axes takes to one."""
+        if self._mask is not None:
+            raise ValueError(
+                f"how many pairs there are differs from row to row of a masked matrix {self.shape}: divide sums by counts of your own"
+            )
         lengths = {BATCH: math.prod(self._batch), ROWS: self._lengths[0], COLUMNS: self._lengths[1], INNER: self.formula.dim}
         return math.prod(1 if n is None else n for a in axes for n in [lengths[a]])
 

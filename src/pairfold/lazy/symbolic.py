@@ -13,6 +13,7 @@ from ..fold import flip, renumber
 from ..formula.graph import Node, apply, const, to_string, var
 
 if TYPE_CHECKING:
+    from .masks import Mask
     from .tensor import LazyTensor
 
 Lengths = tuple["int | None", "int | None"]
@@ -312,6 +313,7 @@ def merge(parts: Sequence[Any]) -> tuple[list[Node], LazyTensor]:
         formulas.append(lazy.formula if numbers == list(range(len(numbers))) else renumber((lazy.formula,), tuple(numbers))[0])
     whole = symbolic[0]._with(formulas[0], any(lazy._inner for lazy in lazies))
     whole.leaves, whole._kind, whole._batch, whole._lengths = tuple(leaves), kind, batch, lengths
+    whole._mask = _common_mask(lazies)
     return formulas, whole
 
 
@@ -350,6 +352,17 @@ def _common(a: Kind, b: Kind) -> Kind:
     if a.device != b.device:
         raise TypeError(f"a formula mixes arrays of device {a.device} and {b.device}: convert one of them")
     return Kind(a.backend, a.backend.promote(a.dtype, b.dtype), a.device)
+
+
+def _common_mask(lazies: Sequence[Symbolic]) -> Mask | None:
+    """The mask of those that have one."""
+    found: Mask | None = None
+    for lazy in lazies:
+        if lazy._mask is not None:
+            if found is not None and found is not lazy._mask and found.name != lazy._mask.name:
+                raise ValueError(f"matrices with different masks meet: {' and '.join(map(repr, lazies))}; mask the result instead")
+            found = lazy._mask
+    return found
 
 
 def combine(build: Callable[..., Node], parts: Sequence[Any], inner: bool | None = None) -> LazyTensor:

@@ -52,8 +52,8 @@ class Pattern:
         ends = np.asarray(slices, dtype=np.int64).reshape(-1)
         if len(ends) != len(rows) or len(ends) and (ends[-1] > len(columns) or (np.diff(ends, prepend=0) < 0).any()):
             raise ValueError(
-                f"slices must give, for each of the {len(rows)} ranges of rows, where its part of the {len(columns)} ranges of columns ends, "
-                f"in increasing order; not {ends.tolist()}"
+                f"slices must say, for each of the {len(rows)} ranges of rows, where its part of the {len(columns)} ranges of columns "
+                f"ends, in increasing order; not {ends.tolist()}"
             )
         begins = np.concatenate([[0], ends[:-1]]) if len(ends) else ends
         kept = rows[:, 0] < rows[:, 1]

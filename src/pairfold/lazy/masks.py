@@ -1,0 +1,213 @@
+"""Masked matrices: pairs that are not there take no part in reductions, and blocks without pairs cost nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..arrays import is_array
+from ..formula.graph import Node
+from ..reductions import Masked, Reduction
+from ..runtime.pattern import Pattern
+from .symbolic import Leaf, Symbolic, merge
+
+if TYPE_CHECKING:
+    from .tensor import LazyTensor
+
+BLOCK = 64  # rows for which bands share their columns, before the condition looks at each pair
+
+
+class Mask:
+    """Which pairs of a matrix there are.
+
+    Attributes
+    ----------
+    pattern : Pattern
+        The blocks that hold them.
+    condition : LazyTensor or None
+        Not 0 where a pair of such a block is there; None where all are.
+    orders : (array or None, array or None)
+        In which order rows and columns are taken, where blocks are of reordered ones.
+    name : tuple
+        Masks of one name are the same.
+    """
+
+    def __init__(self, pattern: Pattern, condition: Any, name: tuple[Any, ...], orders: tuple[Any, Any] = (None, None)):
+        self.pattern, self.condition, self.name, self.orders = pattern, condition, name, orders
+
+    @property
+    def T(self) -> Mask:  # noqa: N802  # NumPy's name
+        """That of the transposed matrix."""
+        condition = None if self.condition is None else self.condition.T
+        return Mask(self.pattern.T, condition, ("transposed", self.name), (self.orders[1], self.orders[0]))
+
+    def apply(
+        self, lazy: Any, formulas: tuple[Node, ...], reduction: Reduction, axis: int
+    ) -> tuple[Any, tuple[Node, ...], Reduction, Pattern]:
+        """A reduction of these pairs alone: over which leaves, of which formulas, by which reduction, over which blocks."""
+        pattern = self.pattern if axis == 1 else self.pattern.T
+        if self.condition is not None:
+            (_, condition), lazy = merge((lazy, self.condition))
+            formulas, reduction = (condition, *formulas), Masked(reduction)
+        if any(order is not None for order in self.orders):
+            order = dict(zip("ij", self.orders, strict=True))
+            leaves = [leaf if leaf.axis == "p" else Leaf(leaf.value[..., order[leaf.axis], :], leaf.axis) for leaf in lazy.leaves]
+            lazy = lazy._with(lazy.formula, lazy._inner)
+            lazy.leaves = tuple(leaves)
+        return lazy, formulas, reduction, pattern
+
+    def put_back(self, result: Any, kind: str, axis: int, rows_axis: int) -> Any:
+        """A result in the user's order of rows, its indices as the user counts columns."""
+        kept, reduced = self.orders[1 - axis], self.orders[axis]
+        if kind == "index" and reduced is not None:
+            there = result >= 0
+            result = reduced[result * there] * there - 1 * ~there
+        if kept is not None:
+            inverse = kept.argsort()
+            result = result[(*[slice(None)] * rows_axis, inverse)]
+        return result
+
+
+class Masks(Symbolic):
+    """Matrices of which some pairs are there: those outside take no part in a reduction, as if they were not in the matrix."""
+
+    def tril(self, k: int = 0) -> LazyTensor:
+        """The pairs with j ≤ i + k, on and below a diagonal. Sums and products are those of `numpy.tril`; for minima, softmax and the
+        like the other pairs are not there (causal attention, say). Blocks above the diagonal are skipped.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from pairfold import Vi, Vj
+        >>> x, y = np.random.rand(6), np.random.rand(5)
+        >>> K = (-abs(Vi(x) - Vj(y))).exp()
+        >>> np.allclose(K.tril().sum(axis=1), np.tril(np.exp(-abs(x[:, None] - y))).sum(axis=1))
+        True
+        """
+        return self._band("tril", None, k)
+
+    def triu(self, k: int = 0) -> LazyTensor:
+        """The pairs with j ≥ i + k, on and above a diagonal: see `tril`."""
+        return self._band("triu", -_whole("triu", k), None)
+
+    def band(self, lower: int, upper: int) -> LazyTensor:
+        """The pairs with i - lower ≤ j ≤ i + upper: `lower` diagonals below the main one and `upper` above. See `tril`."""
+        return self._band("band", lower, upper)
+
+    def _band(self, name: str, lower: int | None, upper: int | None) -> LazyTensor:
+        rows, columns = (1 if n is None else n for n in self._lengths)
+        below = rows if lower is None else _whole(name, lower)
+        above = columns if upper is None else _whole(name, upper)
+        starts = np.arange(0, rows, BLOCK)
+        stops = np.minimum(starts + BLOCK, rows)
+        ranges = np.stack([np.clip(starts - below, 0, columns), np.clip(stops + above, 0, columns)], axis=1)
+        ranges[:, 1] = np.maximum(ranges[:, 1], ranges[:, 0])
+        pattern = Pattern.of(np.stack([starts, stops], axis=1), np.arange(1, len(starts) + 1), ranges, (rows, columns))
+        number_i, number_j = (self._variable(np.arange(n)[:, None], axis) for n, axis in ((rows, "i"), (columns, "j")))
+        difference = number_j - number_i
+        return self._masked(Mask(pattern, (difference >= -below) * (difference <= above), ("band", rows, columns, below, above)))
+
+    def same_label(self, rows: Any, columns: Any) -> LazyTensor:
+        """The pairs whose row and column have the same label. Only blocks of equal labels are computed.
+
+        Parameters
+        ----------
+        rows, columns : array of int, (M,) and (N,)
+            In any order.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from pairfold import Vi, Vj
+        >>> x, y = np.random.rand(6), np.random.rand(5)
+        >>> a, b = np.array([0, 1, 0, 2, 1, 0]), np.array([1, 0, 0, 1, 3])
+        >>> K = (-abs(Vi(x) - Vj(y))).exp().same_label(a, b)
+        >>> np.allclose(K.sum(axis=1), (np.exp(-abs(x[:, None] - y)) * (a[:, None] == b)).sum(axis=1))
+        True
+        """
+        sides = []
+        for labels, length, what in zip((rows, columns), self._lengths, ("rows", "columns"), strict=True):
+            own = np.asarray(labels.detach().cpu() if hasattr(labels, "detach") else labels)
+            if own.shape != (1 if length is None else length,):
+                raise ValueError(
+                    f"same_label needs a label for each of the {length} {what} of {self.shape}, not an array of shape {own.shape}"
+                )
+            order = np.argsort(own, kind="stable")
+            sides.append((own[order], order))
+        (a, order_i), (b, order_j) = sides
+        values, first = np.unique(a, return_index=True)
+        row_ranges = np.stack([first, np.append(first[1:], len(a))], axis=1).reshape(-1, 2)
+        column_ranges = np.stack([np.searchsorted(b, values, "left"), np.searchsorted(b, values, "right")], axis=1)
+        pattern = Pattern.of(row_ranges, np.arange(1, len(values) + 1), column_ranges, (len(a), len(b)))
+        orders = (self._index(order_i), self._index(order_j))
+        return self._masked(Mask(pattern, None, ("labels", a.tobytes(), b.tobytes(), order_i.tobytes(), order_j.tobytes()), orders))
+
+    def blocks(self, rows: Any, columns: Any, keep: Any) -> LazyTensor:
+        """The pairs of some blocks, given by ranges of rows, ranges of columns and which of them meet.
+
+        Parameters
+        ----------
+        rows : array of int, (R, 2)
+            First row and one beyond the last of each range; no row in two of them.
+        columns : array of int, (C, 2)
+        keep : array of bool, (R, C)
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from pairfold import Vi, Vj
+        >>> x, y = np.random.rand(6), np.random.rand(5)
+        >>> K = (-abs(Vi(x) - Vj(y))).exp()
+        >>> near = K.blocks([[0, 4], [4, 6]], [[0, 3], [3, 5]], np.eye(2, dtype=bool))
+        >>> np.allclose(near.sum(axis=1)[:4], np.exp(-abs(x[:4, None] - y[:3])).sum(axis=1))
+        True
+        """
+        rows, columns, keep = (np.asarray(a.detach().cpu() if hasattr(a, "detach") else a) for a in (rows, columns, keep))
+        if keep.shape != (len(rows), len(columns)) or keep.dtype != bool:
+            raise ValueError(f"keep must be of bool and of shape ({len(rows)}, {len(columns)}), not {keep.dtype} {keep.shape}")
+        shape = tuple(1 if n is None else n for n in self._lengths)
+        pattern = Pattern.of(rows, np.cumsum(keep.sum(1)), columns[np.nonzero(keep)[1]], (shape[0], shape[1]))
+        return self._masked(Mask(pattern, None, ("blocks", rows.tobytes(), columns.tobytes(), keep.tobytes())))
+
+    @property
+    def ranges(self) -> Sequence[Any] | None:
+        """KeOps's six arrays (ranges_i, slices_i, redranges_j, ranges_j, slices_j, redranges_i): set them to reduce over these blocks."""
+        return None if self._mask is None or self._mask.name[0] != "ranges" else self._mask.name[1]
+
+    @ranges.setter
+    def ranges(self, ranges: Sequence[Any] | None) -> None:
+        if ranges is None:
+            self._mask = None
+            return
+        rows, columns = (1 if n is None else n for n in self._lengths)
+        self._mask = Mask(Pattern.of_six(ranges, (rows, columns)), None, ("ranges", ranges))
+
+    def _masked(self, mask: Mask) -> LazyTensor:
+        if self._mask is not None and self._mask.name != mask.name:
+            raise ValueError(
+                f"the matrix {self!r} is masked already: combine the masks into one, by K.blocks(…) or in the formula by where(…)"
+            )
+        made = self._with(self.formula, self._inner)
+        made._mask = mask
+        return made
+
+    def _variable(self, array: np.ndarray, axis: str) -> LazyTensor:
+        """A variable of whole numbers, of self's framework."""
+        made: Any = type(self).__new__(type(self))
+        made._set_leaf(Leaf(self._index(array), axis), inner=False)
+        return made
+
+    def _index(self, array: np.ndarray) -> Any:
+        """Whole numbers as an array of self's framework."""
+        if self._kind is None:
+            raise TypeError(f"{self!r} is made of numbers alone: nothing tells its size, type or framework")
+        like = next(leaf.value for leaf in self.leaves if is_array(leaf.value))
+        return self._kind.backend.indices(array, like)
+
+
+def _whole(name: str, number: Any) -> int:
+    if isinstance(number, bool) or not hasattr(number, "__index__"):
+        raise TypeError(f"{name} takes whole numbers of diagonals, not {number!r}")
+    return int(number.__index__())

@@ -1,0 +1,226 @@
+"""Masked matrices and block-sparse patterns: against dense matrices whose other pairs are not there."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pairfold import LazyTensor, Vi, Vj
+from pairfold.runtime.pattern import Pattern
+from tests.helpers import eps
+
+torch = pytest.importorskip("torch")
+
+
+def cuts(rng, length, count):
+    """Ranges between random cuts, in random order, some left off."""
+    edges = np.unique(np.concatenate([[0, length], rng.integers(0, length + 1, count)]))
+    ranges = np.stack([edges[:-1], edges[1:]], axis=1)
+    return rng.permutation(ranges[rng.random(len(ranges)) < 0.9])
+
+
+def check(K, full, there, dtype="float64", w=None):
+    """Every reduction of a masked matrix on both axes; `there` says which pairs of the dense one there are."""
+    rtol = 100 * eps(dtype)
+    for axis in (0, 1):
+        some = there.any(axis)
+        np.testing.assert_allclose(K.sum(axis), (full * there).sum(axis), rtol=rtol, atol=rtol)
+        if dtype == "float64":  # else products vanish
+            np.testing.assert_allclose(K.prod(axis), np.where(there, full, 1).prod(axis), rtol=20 * rtol)
+        low = np.where(there, full, np.inf)
+        np.testing.assert_allclose(K.min(axis), low.min(axis), rtol=rtol)
+        np.testing.assert_array_equal(K.argmin(axis), np.where(some, low.argmin(axis), -1))
+        value, index = K.max_argmax(axis)
+        high = np.where(there, full, -np.inf)
+        np.testing.assert_allclose(value, high.max(axis), rtol=rtol)
+        np.testing.assert_array_equal(index, np.where(some, high.argmax(axis), -1))
+        with np.errstate(divide="ignore"):
+            np.testing.assert_allclose(K.logsumexp(axis), np.log((np.exp(full) * there).sum(axis)), rtol=rtol, atol=rtol)
+        k = min(3, full.shape[axis])
+        value, index = K.Kmin_argKmin(k, axis=axis)
+        order = np.moveaxis(np.argsort(low, axis=axis, kind="stable"), axis, 1)[:, :k]
+        values = np.take_along_axis(np.moveaxis(low, axis, 1), order, 1)
+        np.testing.assert_array_equal(index, np.where(np.isfinite(values), order, -1))
+        np.testing.assert_allclose(value, np.where(np.isfinite(values), values, np.nan), rtol=rtol)
+
+
+@st.composite
+def problems(draw):
+    m, n = draw(st.sampled_from([1, 7, 64, 150])), draw(st.sampled_from([1, 9, 64, 200]))
+    return m, n, np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+
+
+def data(rng, m, n, dtype="float64"):
+    x, y = rng.random((m, 3)).astype(dtype), rng.random((n, 3)).astype(dtype)
+    return Vi(x), Vj(y), ((x[:, None].astype("f8") - y) ** 2).sum(-1)
+
+
+@settings(max_examples=6, deadline=None)
+@given(problems(), st.sampled_from(["float32", "float64"]))
+def test_blocks(problem, dtype):
+    m, n, rng = problem
+    x, y, full = data(rng, m, n, dtype)
+    rows, columns = cuts(rng, m, 4), cuts(rng, n, 5)
+    keep = rng.random((len(rows), len(columns))) < 0.5
+    there = np.zeros((m, n), bool)
+    for (a, b), met in zip(rows, keep, strict=True):
+        for c, d in columns[met]:
+            there[a:b, c:d] = True
+    check(((x - y) ** 2).sum(-1).blocks(rows, columns, keep), full, there, dtype)
+
+
+@settings(max_examples=6, deadline=None)
+@given(problems(), st.integers(-80, 80), st.integers(-80, 80))
+def test_bands(problem, lower, upper):
+    m, n, rng = problem
+    x, y, full = data(rng, m, n)
+    D, ones = ((x - y) ** 2).sum(-1), np.ones((m, n), bool)
+    check(D.tril(upper), full, np.tril(ones, upper))
+    check(D.triu(lower), full, np.triu(ones, lower))
+    i, j = np.arange(m)[:, None], np.arange(n)
+    check(D.band(lower, upper), full, (i - lower <= j) & (j <= i + upper))
+    check(D.tril(upper).T, full.T, np.tril(ones, upper).T)
+
+
+@settings(max_examples=6, deadline=None)
+@given(problems(), st.sampled_from([1, 4, 40]))
+def test_labels(problem, labels):
+    m, n, rng = problem
+    x, y, full = data(rng, m, n)
+    a, b = rng.integers(-1, labels, m), rng.integers(0, labels, n)
+    D = ((x - y) ** 2).sum(-1)
+    there = a[:, None] == b
+    check(D.same_label(a, b), full, there)
+    check(D.T.same_label(b, a).T, full, there)
+    v = rng.random((n, 2))
+    np.testing.assert_allclose(D.same_label(a, b) @ v, (full * there) @ v, rtol=1e-12, atol=1e-12)
+
+
+def test_what_is_masked_is_not_computed():
+    """nan and infinity outside the mask do no harm."""
+    x, y = np.ones((130, 1)), np.ones((140, 1))
+    y[100:] = np.nan
+    x[:20] = np.inf
+    K = Vi(x) * Vj(y)
+    rows = np.arange(130)
+    there = K.blocks([[20, 130]], [[0, 100]], np.ones((1, 1), bool))
+    np.testing.assert_array_equal(there.sum(1)[:, 0], np.where(rows >= 20, 100, 0))
+    np.testing.assert_array_equal(K.tril(-40).sum(1)[60:, 0], np.maximum(rows[60:] - 39, 0))
+
+
+@pytest.mark.parametrize("kind", ["blocks", "tril", "labels"])
+@pytest.mark.parametrize("reduction", ["sum", "logsumexp", "min", "Kmin", "product"])
+def test_derivatives(kind, reduction):
+    """To second order; of rows without pairs there are none."""
+    rng = np.random.default_rng(3)
+    m, n = 90, 75
+    inputs = [torch.tensor(rng.random(s), requires_grad=True) for s in ((m, 2), (n, 2), (n, 3))]
+    a, b = rng.integers(0, 5, m), rng.integers(1, 6, n)
+    rows, columns = np.array([[3, 50], [50, 88]]), np.array([[0, 30], [30, 75]])
+    keep = np.array([[True, False], [True, True]])
+    there = {
+        "blocks": (np.arange(m)[:, None] >= 3) & (np.arange(m)[:, None] < 88) & ((np.arange(m)[:, None] >= 50) | (np.arange(n) < 30)),
+        "tril": np.tril(np.ones((m, n), bool), -4),
+        "labels": a[:, None] == b,
+    }[kind]
+    mask = torch.tensor(there)
+
+    def both(lazy):
+        x, y, v = inputs
+        K = (-(((Vi(x) - Vj(y)) if lazy else (x[:, None] - y)) ** 2).sum(-1)).exp()
+        if lazy:
+            K = {"blocks": lambda: K.blocks(rows, columns, keep), "tril": lambda: K.tril(-4), "labels": lambda: K.same_label(a, b)}[kind]()
+        if reduction == "product":
+            out = K @ v if lazy else (K * mask) @ v
+        elif reduction == "sum":
+            out = K.sum(0) if lazy else (K * mask).sum(0)
+        elif reduction == "logsumexp":
+            some = mask.any(1)
+            out = K.logsumexp(1)[some] if lazy else torch.where(mask, K, -torch.inf)[some].logsumexp(1)
+        elif reduction == "min":
+            out = K.min(1) if lazy else torch.where(mask, K, torch.inf).amin(1)
+            out = out[mask.any(1)]
+        else:
+            out = K.Kmin(2, axis=1) if lazy else torch.where(mask, K, torch.inf).sort(1).values[:, :2]
+            out = out[mask.sum(1) >= 2]
+        first = torch.autograd.grad(out.sin().sum(), inputs[:2], create_graph=True)
+        return (out, *first, *torch.autograd.grad(sum(g.square().sum() for g in first), inputs[:2]))
+
+    for got, want in zip(both(True), both(False), strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-11)
+
+
+def test_batches_share_a_mask():
+    rng = np.random.default_rng(4)
+    x, y = rng.random((3, 80, 1, 2)), rng.random((1, 90, 2))
+    full = ((x - y) ** 2).sum(-1)
+    D = ((LazyTensor(x) - LazyTensor(y)) ** 2).sum(-1)
+    np.testing.assert_allclose(D.tril(3).sum(2), np.tril(full, 3).sum(2), rtol=1e-12)
+    a, b = rng.integers(0, 4, 80), rng.integers(0, 4, 90)
+    there = a[:, None] == b
+    np.testing.assert_allclose(D.same_label(a, b).sum(1), (full * there).sum(1), rtol=1e-12)
+    np.testing.assert_array_equal(D.same_label(a, b).argmin(2), np.where(there, full, np.inf).argmin(2))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 60), st.integers(1, 60), st.integers(0, 2**32 - 1))
+def test_transposed_patterns(m, n, seed):
+    """Overlapping ranges of columns count as often as they are given."""
+    rng = np.random.default_rng(seed)
+    rows = cuts(rng, m, 4)
+    counts = rng.integers(0, 4, len(rows))
+    columns = np.sort(rng.integers(0, n + 1, (counts.sum(), 2)), axis=1)
+    pattern = Pattern.of(rows, np.cumsum(counts), columns, (m, n))
+
+    def dense(p):
+        full = np.zeros(p.shape)
+        for k, (a, b) in enumerate(p.rows):
+            for c, d in p.columns[p.slices[k] : p.slices[k + 1]]:
+                full[a:b, c:d] += 1
+        return full
+
+    want = np.zeros((m, n))
+    for (a, b), end, count in zip(rows, np.cumsum(counts), counts, strict=True):
+        for c, d in columns[end - count : end]:
+            want[a:b, c:d] += 1
+    np.testing.assert_array_equal(dense(pattern), want)
+    np.testing.assert_array_equal(dense(pattern.T), want.T)
+    assert pattern.pairs == want.sum() == pattern.T.pairs
+    np.testing.assert_array_equal(pattern.empty, ~want.any(1))
+
+
+def test_keops_ranges():
+    rng = np.random.default_rng(5)
+    x, y, full = data(rng, 100, 120)
+    i, j = np.array([[0, 40], [40, 100]]), np.array([[0, 50], [50, 120]])
+    ranges = (i, np.array([1, 3]), j[[1, 0, 1]], j, np.array([1, 3]), i[[1, 0, 1]])
+    K = ((x - y) ** 2).sum(-1)
+    K.ranges = ranges
+    assert K.ranges is ranges
+    there = np.ones((100, 120), bool)
+    there[:40, :50] = False
+    check(K, full, there)
+    np.testing.assert_allclose((-K).exp().sum(1), (np.exp(-full) * there).sum(1), rtol=1e-12)
+    K.ranges = None
+    np.testing.assert_allclose(K.sum(1), full.sum(1), rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("act", "parts"),
+    [
+        (lambda K: K.blocks([[0, 4]], [[0, 8]], np.ones((1, 1), bool)), ["[0, 8]", "columns", "0 and 7"]),
+        (lambda K: K.blocks([[0, 4], [3, 5]], [[0, 7]], np.ones((2, 1), bool)), ["row 3", "two ranges"]),
+        (lambda K: K.blocks([[0, 4]], [[0, 7]], np.ones((1, 2), bool)), ["(1, 1)", "(1, 2)"]),
+        (lambda K: K.same_label(np.arange(4), np.arange(7)), ["5 rows", "(4,)"]),
+        (lambda K: K.tril().triu(), ["masked already"]),
+        (lambda K: K.tril() + K.triu(), ["different masks"]),
+        (lambda K: K.tril().mean(1), ["masked", "counts"]),
+    ],
+)
+def test_messages(act, parts):
+    with pytest.raises(ValueError) as caught:  # noqa: PT011  # what it says is looked at below
+        act(Vi(np.ones(5)) * Vj(np.ones(7)))
+    for part in parts:
+        assert part in str(caught.value)
