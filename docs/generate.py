@@ -26,7 +26,7 @@ from pairfold.formula.graph import Node, apply, slot, to_string, var
 from pairfold.formula.operator import bare
 from pairfold.formula.operators import OPERATORS, Operator
 from pairfold.formula.simplify import expand, simplify
-from pairfold.reductions import REDUCTIONS, Reduction, Selection
+from pairfold.reductions import ACCUMULATIONS, REDUCTIONS, Reduction, Selection
 
 FOLDER = Path(__file__).parent
 HEADER = "<!-- Written by docs/generate.py: edit the tables of the program instead. -->\n"
@@ -227,8 +227,18 @@ def reductions() -> str:
         reduction: Reduction = kind(K=2) if "K" in getattr(kind, "__dataclass_fields__", {}) else kind()
         rows.append(reduction_row(name, reduction))
     heads = ("name", "what it is", "partial", "of one pair", "combined", "finished", "results", "gradient", "KeOps")
-    parts.append(table(heads, rows))
+    parts += [
+        table(heads, rows),
+        "## Accumulation\n",
+        "How sums are accumulated, as chosen by `pairfold.accumulate`; the table above has the first.\n",
+        table(("name", "what it is"), ((code(name), _summary(kind)) for name, kind in ACCUMULATIONS.items())),
+    ]
     return "\n".join(parts)
+
+
+def _summary(value: Any) -> str:
+    """The first line of a class's docstring."""
+    return (inspect.getdoc(type(value)) or "").partition("\n")[0]
 
 
 def reduction_row(name: str, reduction: Reduction) -> tuple[str, ...]:
@@ -263,7 +273,7 @@ def reduction_row(name: str, reduction: Reduction) -> tuple[str, ...]:
     theirs = [code(k) for k, ours in keops.REDUCTIONS.items() if ours == name]
     return (
         code(name),
-        (inspect.getdoc(type(reduction)) or "").partition("\n")[0],
+        _summary(reduction),
         ", ".join(map(code, kept)),
         written(lifted),
         "one entry is inserted in order" if reduction.entries > 1 else written(reduction.combine((p[:within], q[:within]))),

@@ -200,7 +200,7 @@ def test_peak():
         assert len(re.findall(r"^\s+vfmadd\w*ps", assembly, re.M)) == CHAINS * STEPS
 
 
-@pytest.mark.skipif("avx2" not in host().features, reason="reads x86's vector instructions")
+@pytest.mark.skipif("avx512f" not in host().features, reason="the records count instructions of AVX-512")
 @pytest.mark.parametrize("dim", [3, 16])
 @pytest.mark.parametrize("name", ["sum", "logsumexp", "max"])
 def test_operations_are_those_of_the_machine_code(name, dim, random):
@@ -219,7 +219,7 @@ def test_operations_are_those_of_the_machine_code(name, dim, random):
     )
 
     def counted(first, last):
-        return sum(bool(arithmetic.match(text)) and "zmm" in text + "ymm" for text in task[first:last])
+        return sum(bool(arithmetic.match(text)) and "zmm" in text for text in task[first:last])
 
     schedule = told.plan.schedule
     found = []

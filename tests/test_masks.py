@@ -24,6 +24,7 @@ def cuts(rng, length, count):
 def check(K, full, there, dtype="float64", w=None):
     """Every reduction of a masked matrix on both axes; `there` says which pairs of the dense one there are."""
     rtol = 100 * eps(dtype)
+    np.testing.assert_allclose(K.dense(), full * there, rtol=rtol, atol=rtol)
     for axis in (0, 1):
         some = there.any(axis)
         np.testing.assert_allclose(K.sum(axis), (full * there).sum(axis), rtol=rtol, atol=rtol)
@@ -217,6 +218,8 @@ def test_keops_ranges():
         (lambda K: K.tril().triu(), ["masked already"]),
         (lambda K: K.tril() + K.triu(), ["different masks"]),
         (lambda K: K.tril().mean(1), ["masked", "counts"]),
+        (lambda K: K.tril()[:3], ["(5, 7)", "index first"]),
+        (lambda K: K.tril().at([0], [1]), ["(5, 7)", "pairs"]),
     ],
 )
 def test_messages(act, parts):

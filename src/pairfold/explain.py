@@ -236,7 +236,9 @@ class _Account:
         told = self.described or [o.type for o in self.route.operands]
         given = [f"{v}: {sides[v.attrs[0]]}, {text}" for v, text in zip(self.fold.variables, told, strict=False)]
         kinds = [self.plan.numbers.result if r.kind == "real" else "int64" for r in self.fold.results[: self.fold.reduction.public]]
-        return *given, f"result: {' and '.join(kinds)}, by arithmetic in float{self.plan.bits}"
+        accumulation = getattr(self.fold.reduction, "accumulation", None)
+        sums = f", sums accumulated by {accumulation.name!r}" if accumulation else ""
+        return *given, f"result: {' and '.join(kinds)}, by arithmetic in float{self.plan.bits}{sums}"
 
     def _packed(self) -> tuple[str, ...]:
         h = self.plan.hoisted

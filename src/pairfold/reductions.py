@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from .formula.complex import Complex, exp, from_vector
 from .formula.graph import Node, apply
 from .formula.operators import extract, spread, spread_to, where
 
@@ -658,9 +659,89 @@ class Masked(Reduction):
         return self.inner.shape(dims[1:])
 
 
+@dataclass(frozen=True)
+class ComplexProd(Reduction):
+    """Π F of complex numbers; see `Prod`. F holds their real parts, then the imaginary ones."""
+
+    name = "prod"
+    results: ClassVar[tuple[str, ...]] = ("real", "real", "real")
+
+    def fields(self, dims: Sequence[int]) -> tuple[Field, ...]:
+        return Field(dims[0] // 2, 1.0), Field(dims[0] // 2, 0.0), Field(dims[0] // 2, 0.0)
+
+    def lift(self, values: Sequence[Node], index: Node) -> State:
+        f = from_vector(values[0])
+        zero = apply("logical_and", apply("eq", f.real, 0), apply("eq", f.imag, 0))
+        return where(zero, 1, f.real), f.imag, zero
+
+    def combine(self, states: Sequence[State]) -> State:
+        product = reduce(lambda a, b: a * b, [Complex(*s[:2]) for s in states])
+        return product.real, product.imag, _sum([s[2] for s in states])
+
+    def finish(self, state: State) -> tuple[Node, ...]:
+        real, imag, zeros = state
+        whole = Complex(where(zeros, real * 0, real), where(zeros, imag * 0, imag))
+        return whole.vector, Complex(real, imag).vector, zeros
+
+    def pullback(self, values: Sequence[Node], outs: Sequence[Node], cotangents: Sequence[Node]) -> tuple[Node, ...]:
+        f, rest, g, g_rest = map(from_vector, (values[0], outs[1], *cotangents[:2]))
+        zeros = outs[2]
+        zero = apply("logical_and", apply("eq", f.real, 0), apply("eq", f.imag, 0))
+        others = (rest / Complex(where(zero, 1, f.real), f.imag)).conj
+        whole, part, alone = g * others, g_rest * others, g * rest.conj
+        only = apply("eq", zeros, 1)
+
+        def pulled(whole: Node, part: Node, alone: Node) -> Node:
+            return where(zero, where(only, alone, 0), where(zeros, 0, whole) + part)
+
+        return (Complex(pulled(whole.real, part.real, alone.real), pulled(whole.imag, part.imag, alone.imag)).vector,)
+
+    def numpy(self, *values: np.ndarray) -> tuple[np.ndarray, ...]:
+        return (_parts(_complex(values[0]).prod(1)),)
+
+
+@dataclass(frozen=True)
+class ComplexLogSumExp(LogSumExp):
+    """log Σ exp(F) of complex numbers, with an imaginary part in (-π, π]. F holds their real parts, then the imaginary ones."""
+
+    def fields(self, dims: Sequence[int]) -> tuple[Field, ...]:
+        return super().fields([d // 2 for d in dims])
+
+    def _sums(self, dims: Sequence[int]) -> tuple[int, ...]:
+        return dims[0], dims[0]
+
+    def lift(self, values: Sequence[Node], index: Node) -> State:
+        f = from_vector(values[0])
+        return self._join(f.real, [self.accumulation.lift(apply(name, f.imag)) for name in ("cos", "sin")])
+
+    def finish(self, state: State) -> tuple[Node, ...]:
+        real, imag = map(self.accumulation.finish, self._split(state))
+        return (Complex(_finite_or_zero(state[0]) + apply("log_hypot", real, imag), apply("atan2", imag, real)).vector,)
+
+    def pullback(self, values: Sequence[Node], outs: Sequence[Node], cotangents: Sequence[Node]) -> tuple[Node, ...]:
+        f, out, g = map(from_vector, (values[0], outs[0], cotangents[0]))
+        return ((g * exp(f - out).conj).vector,)
+
+    def numpy(self, *values: np.ndarray) -> tuple[np.ndarray, ...]:
+        f = _complex(values[0])
+        top, _ = _stabilised(f.real)
+        return (_parts(top + np.log(np.exp(f - top[:, None]).sum(1))),)
+
+
+def _complex(values: np.ndarray) -> np.ndarray:
+    real, imag = np.split(values, 2, axis=-1)
+    return real + 1j * imag
+
+
+def _parts(values: np.ndarray) -> np.ndarray:
+    return np.concatenate([values.real, values.imag], axis=-1)
+
+
 REDUCTIONS: dict[str, type[Reduction]] = {
     r.name: r
     for r in (Sum, Prod, Min, Max, Argmin, Argmax, MinArgmin, MaxArgmax, Kmin, ArgKmin, KminArgKmin,
               LogSumExp, WeightedLogSumExp, SumSoftMaxWeight)
 }  # fmt: skip
 KMIN: dict[str, type[KminArgKmin]] = {r.name: r for r in (Kmin, ArgKmin, KminArgKmin)}
+# What reductions are for complex numbers, where that is another monoid.
+OF_COMPLEX: dict[type[Reduction], type[Reduction]] = {Sum: Sum, Prod: ComplexProd, LogSumExp: ComplexLogSumExp}

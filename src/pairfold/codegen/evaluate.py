@@ -76,6 +76,7 @@ class Evaluator:
         self.m, self.rows, self.leaf, self.unroll = m, rows, leaf, unroll
         # Values by (node, index); one scope for each loop that is open, since a value holds only where it was computed.
         self.scopes: list[dict[Any, Sequence[Value]]] = [dict(known or {})]
+        self.wanted: set[Node] = set()  # what will be asked for sooner or later, as far as is known
 
     def row(self, r: int, leaf: Leaf | None = None) -> Evaluator:
         """An evaluator of the `r`-th row vector alone, which knows what this one has computed."""
@@ -133,6 +134,12 @@ class Evaluator:
             return self._reduce_loops([node])[0]
         operands = [self.values(a, index) for a in node.args]
         count = max(map(len, operands))
+        twin = op.twin(node) if op.twin else None
+        if twin in self.wanted and self._known(_key(twin, index)) is None:
+            assert op.joint is not None
+            both = [op.joint(self.m, *(v[r % len(v)] for v in operands), *node.attrs) for r in range(count)]
+            self.scopes[-1][_key(twin, index)] = [other for _, other in both]
+            return [own for own, _ in both]
         assert op.emit is not None
         return [op.emit(self.m, *(v[r % len(v)] for v in operands), *node.attrs) for r in range(count)]
 
@@ -142,7 +149,9 @@ class Evaluator:
         level: dict[Node, int] = {}
         groups: dict[tuple[int, int], list[Node]] = defaultdict(list)
         done = {node for scope in self.scopes for node, _ in scope}
-        for node in topological(roots, stop=done):
+        order = topological(roots, stop=done)
+        self.wanted.update(order)
+        for node in order:
             level[node] = max((level.get(a, 0) for a in node.args), default=0)
             if node not in done and node.op.structure == "reduce" and node.args[0].dim > self.unroll:
                 level[node] += 1

@@ -54,6 +54,10 @@ class Operator:
         KeOps's spelling in formula strings, where it has one.
     internal : bool
         Whether it takes or gives numbers of a kind that users' formulas do not have.
+    twin : callable, optional
+        ``twin(node)``: another node, which costs little where this one is computed.
+    joint : callable, optional
+        ``joint(m, *components, *attrs)``: a component of the node and one of its twin, at once.
     """
 
     name: str
@@ -72,6 +76,8 @@ class Operator:
     doc: str = ""
     keops: str = ""
     internal: bool = False
+    twin: Callable[[Node], Node] | None = None
+    joint: Callable[..., tuple[Any, Any]] | None = None
 
     def __repr__(self) -> str:
         return self.name

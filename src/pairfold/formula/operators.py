@@ -128,8 +128,14 @@ def _gelu_partial(y: Node, a: Node) -> Node:
 
 def _atan2_partials(node: Node) -> tuple[Operand | None, ...]:
     a, b = node.args
-    squared = apply("square", a) + apply("square", b)
-    return b / squared, -a / squared
+    zero = apply("eq", apply("abs", a) + apply("abs", b), 0)
+    safe = where(zero, 1, b)
+    return where(zero, 0, apply("inverse_real", safe, a)), where(zero, 0, -apply("inverse_real", a, safe))
+
+
+def _hypot_partials(node: Node) -> tuple[Operand | None, ...]:
+    zero = apply("eq", node, 0)
+    return tuple(where(zero, 0, a / where(zero, 1, node)) for a in node.args)
 
 
 # ---- components moved
@@ -185,6 +191,7 @@ def _function(
     method: str = "",
     cost: int = 1,
     sign: Callable[..., int] = lambda *signs: 0,
+    **more: Any,
 ) -> Operator:
     """An elementwise function of one operand; `partial(y, a)` is its derivative at a, where its value is y."""
 
@@ -203,6 +210,7 @@ def _function(
         keops=keops or name.capitalize(),
         cost=cost,
         sign=sign,
+        **more,
     )
 
 
@@ -238,8 +246,10 @@ _TABLE = [
     _function("sign", np.sign, lambda y, a: None, "-1, 0 or 1"),
     _function("step", lambda a: np.heaviside(a, 1.0), lambda y, a: None, "1 where a ≥ 0, else 0", sign=lambda a: 1),
     _function("relu", _rectify, lambda y, a: _positive(a), "the larger of a and 0", "ReLU", sign=lambda a: 1),
-    _function("sin", np.sin, lambda y, a: apply("cos", a), "sine", cost=20),
-    _function("cos", np.cos, lambda y, a: -apply("sin", a), "cosine", cost=20),
+    _function("sin", np.sin, lambda y, a: apply("cos", a), "sine", cost=20, twin=lambda n: apply("cos", *n.args),
+              joint=lambda m, a: m.sine_and_cosine(a)),
+    _function("cos", np.cos, lambda y, a: -apply("sin", a), "cosine", cost=20, twin=lambda n: apply("sin", *n.args),
+              joint=lambda m, a: m.sine_and_cosine(a)[::-1]),
     _function("log1p", np.log1p, lambda y, a: 1 / (1 + a), "log(1 + a), accurate near 0", cost=28),
     _function("expm1", np.expm1, lambda y, a: y + 1, "exp(a) - 1, accurate near 0", cost=22),
     _function("tan", np.tan, lambda y, a: 1 + apply("square", y), "tangent", cost=30),
@@ -265,12 +275,12 @@ _TABLE = [
     Operator("round", "elementwise", broadcast, _call("round"), np.round, lambda m, a, d: m.round_decimals(a, d), lambda n: (None,), cost=4,
              doc="a rounded to d decimals, ties to even as NumPy's", keops="Round"),
     Operator("atan2", "elementwise", broadcast, _call("atan2"), np.arctan2, lambda m, a, b: m.atan2(a, b), _atan2_partials, cost=31,
-             doc="the angle of the point (b, a)", keops="Atan2"),
+             doc="the angle of the point (b, a); its derivative at 0 is taken as 0", keops="Atan2"),
     Operator("mod", "elementwise", broadcast, _call("mod"), np.mod, lambda m, a, b: m.mod(a, b),
              lambda n: (1, -apply("floor", n.args[0] / n.args[1])), cost=15, keops="Mod",
              doc="the remainder, of the sign of b, as NumPy's mod"),
     Operator("hypot", "elementwise", broadcast, _call("hypot"), np.hypot, lambda m, a, b: m.hypot(a, b),
-             lambda n: (n.args[0] / n, n.args[1] / n), cost=16, sign=lambda a, b: 1, doc="sqrt(a² + b²) without overflow"),
+             _hypot_partials, cost=16, sign=lambda a, b: 1, doc="sqrt(a² + b²) without overflow; its derivative at 0 is taken as 0"),
     Operator("logaddexp", "elementwise", broadcast, _call("logaddexp"), np.logaddexp, lambda m, a, b: m.logaddexp(a, b),
              lambda n: (apply("sigmoid", n.args[0] - n.args[1]), apply("sigmoid", n.args[1] - n.args[0])), cost=50,
              doc="log(exp(a) + exp(b)) without overflow"),

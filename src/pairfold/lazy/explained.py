@@ -112,7 +112,7 @@ class _Asking:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._backend, name)
 
-    def results(self, fold: Fold, arrays: Sequence[Any], extent: Extent, dtype: str) -> Any:
+    def results(self, fold: Fold, arrays: Sequence[Any], extent: Extent, dtype: str, pattern: Any = None) -> Any:
         raise _Asked(self._backend, fold, arrays, extent, dtype)
 
 

@@ -43,6 +43,17 @@ class Mask:
         condition = None if self.condition is None else self.condition.T
         return Mask(self.pattern.T, condition, ("transposed", self.name), (self.orders[1], self.orders[0]))
 
+    def dense(self) -> np.ndarray:
+        """Which pairs there are, (M, N) of bool, in the user's order."""
+        there = np.zeros(self.pattern.shape, dtype=bool)
+        for k, (start, stop) in enumerate(self.pattern.rows):
+            for first, last in self.pattern.columns[self.pattern.slices[k] : self.pattern.slices[k + 1]]:
+                there[start:stop, first:last] = True
+        for axis, order in enumerate(self.orders):
+            if order is not None:
+                there = np.take(there, np.argsort(np.asarray(order)), axis)
+        return there if self.condition is None else there & (np.asarray(self.condition.dense()) != 0)
+
     def apply(
         self, lazy: Any, formulas: tuple[Node, ...], reduction: Reduction, axis: int
     ) -> tuple[Any, tuple[Node, ...], Reduction, Pattern]:

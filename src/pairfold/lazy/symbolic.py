@@ -146,7 +146,7 @@ class Symbolic:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NoReturn:
         raise TypeError(
             f"a symbolic matrix of shape {self.shape} is not turned into an array behind your back: "
-            "reduce it, e.g. K.sum(axis=1) or K @ b, or compute the dense formula with NumPy"
+            "reduce it, e.g. K.sum(axis=1) or K @ b, or compute all of it, K.dense()"
         )
 
     def __float__(self) -> NoReturn:

@@ -12,12 +12,13 @@ from .elementwise import Elementwise
 from .explained import Explained
 from .folds import Folds
 from .masks import Masks
+from .matrix import Matrix
 from .protocols import Protocols
 from .symbolic import Leaf, combine, readable
 from .vectors import Vectors
 
 
-class LazyTensor(Elementwise, Vectors, Derivatives, Explained, Folds, Masks, Protocols):
+class LazyTensor(Elementwise, Vectors, Derivatives, Explained, Matrix, Folds, Masks, Protocols):
     """A symbolic (M, N) matrix, or an (M, N, D) array of vectors, that is never stored.
 
     Arithmetic, functions and comparisons build a formula; a reduction along i or j, or a product with an array, computes it

@@ -58,26 +58,3 @@ class Vectors(Symbolic):
             if not isinstance(value, int):
                 raise TypeError(f"extract takes whole numbers, not {name} = {value!r}")
         return combine(lambda a: apply("extract", a, attrs=(i, d)) if (i, d) != (0, a.dim) else extract(a, i, d), (self,), True)
-
-    def __getitem__(self, key: Any) -> LazyTensor:
-        """Components: ``K[..., k]`` and ``K[:, :, a:b]``; rows and columns cannot be indexed yet."""
-        inner = _inner_key(key)
-        dim = self.formula.dim
-        if isinstance(inner, int):
-            if not -dim <= inner < dim:
-                raise IndexError(f"component {inner} of vectors of dimension {dim}, in {self!r}")
-            return self.elem(inner % dim)
-        start, stop, step = inner.indices(dim)
-        if step != 1 or stop <= start:
-            raise IndexError(f"components are taken by a non-empty slice of step 1, not {inner}, of vectors of dimension {dim}")
-        return self.extract(start, stop - start)
-
-
-def _inner_key(key: Any) -> Any:
-    """The part of an index that picks components."""
-    keys = key if isinstance(key, tuple) else (key,)
-    whole = slice(None)
-    outer_whole = keys[:-1] in ((Ellipsis,), (whole, whole), (Ellipsis, whole))
-    if not outer_whole or not (isinstance(keys[-1], slice) or hasattr(keys[-1], "__index__")):
-        raise TypeError(f"only components can be indexed, as K[..., k] or K[:, :, a:b], not K[{key!r}]")
-    return keys[-1] if isinstance(keys[-1], slice) else keys[-1].__index__()
