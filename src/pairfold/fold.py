@@ -17,7 +17,8 @@ from .formula.simplify import expand, simplify
 from .plan.contract import LARGEST_EXPONENT, Contraction, contraction
 from .plan.plan import Numbers
 from .reductions import Accumulation, Reduction, Selection, Sum
-from .runtime import cpu
+from .runtime import cpu, cuda
+from .runtime.cuda import Queue
 from .runtime.operand import Extent, Operand, address_of, operand_of
 
 AXIS_OF = {0: "i", 1: "j"}
@@ -118,11 +119,17 @@ class Fold:
         """The formulas as kernels take them: rows kept, columns reduced; a fold along i is one of the transposed matrix."""
         return self.formulas if self.axis == 1 else flip(self.formulas)
 
-    def run(self, operands: Sequence[Operand], outputs: Sequence[int], extent: Extent, bits: int, result: str) -> None:
-        """Compute, over at least one batch, row and column, by arithmetic of that many bits.
+    def run(
+        self, operands: Sequence[Operand], outputs: Sequence[int], extent: Extent, bits: int, result: str, queue: Queue | None = None
+    ) -> None:
+        """Compute, over at least one batch, row and column, by arithmetic of that many bits; on a GPU, where there is a queue.
 
         Outputs are C-contiguous (batches, kept, dim), real ones of the type `result`.
         """
+        if queue:
+            on_gpu = Route(self.oriented, operands)
+            cuda.kernel(on_gpu.formulas, self.reduction, on_gpu.numbers(bits, result), queue.device)(operands, outputs, extent, queue)
+            return
         route = self.route(operands, extent, bits)
         cpu.kernel(route.formulas, self.reduction, route.numbers(bits, result))(route.operands, outputs, extent)
         del route  # it keeps the centre, which the kernel knows by address alone

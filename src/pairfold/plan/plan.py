@@ -9,6 +9,7 @@ from ..formula.graph import J, Node, slot, substitute, to_string, topological, v
 from ..formula.operators import spread
 from ..formula.simplify import expand, simplify, specialise
 from ..reductions import Field, Reduction, State
+from .exponent import to_base_two
 from .hoist import Hoisted, hoist
 from .schedule import Machine, Schedule, choose
 
@@ -161,5 +162,6 @@ def make_plan(formulas: tuple[Node, ...], reduction: Reduction, numbers: Numbers
     machine : Machine
         The target.
     """
-    hoisted = hoist(specialise(simplify(expand(formulas))))
+    chosen = specialise(simplify(expand(formulas)))
+    hoisted = hoist(to_base_two(chosen) if machine.base_two and numbers.bits == 32 else chosen)
     return Plan(formulas, reduction, numbers, hoisted, choose(hoisted.body, reduction, numbers.bits, machine))

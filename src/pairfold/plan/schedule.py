@@ -25,11 +25,14 @@ class Machine:
         Width of a vector register.
     registers : int
         How many there are.
+    base_two : bool
+        Whether 2^x in float32 is an instruction.
     """
 
     name: str
     vector_bits: int
     registers: int
+    base_two: bool = False
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,8 @@ class Schedule:
         Inner dimensions up to this length are unrolled, longer ones are loops.
     state_in_registers : bool
         Whether the partial of a tile lives in registers or in memory.
+    resident : int
+        On a GPU, how many thread blocks a multiprocessor should have registers for.
     packed : bool
         Whether rows and columns are packed before the tile runs, or by the tile itself.
     why : tuple of str
@@ -65,6 +70,7 @@ class Schedule:
     tile: int
     unroll: int = 8
     state_in_registers: bool = True
+    resident: int = 1
     packed: bool = True
     why: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
