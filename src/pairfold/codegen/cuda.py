@@ -140,7 +140,7 @@ class Partials:
 
     def __init__(self, grid: Grid, layout: Layout, block: Value):
         self.grid, self.layout, self.block = grid, layout, block
-        self.types = [I64 if f.kind == "index" else grid.m.real for f in layout.plan.fields]
+        self.types = [I64 if f.kind == "index" else grid.m.of(f.kind) for f in layout.plan.fields]
 
     def of(self, split: Value, group: Value) -> Partial:
         grid, b, rows = self.grid, self.grid.builder, self.grid.word(ROWS)

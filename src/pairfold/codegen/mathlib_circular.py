@@ -254,7 +254,7 @@ class Circular(Elementary):
             others = self.outlined(name, kinds, lambda m, *given: m._far_turns(*given, cosine, quarters), [x, far])
             chosen = [(near, self.select(far, other, near)) for near, other in zip((rest, tail, parity), others, strict=True)]
             inside = self.builder.block
-        rest, tail, parity = self._merge(chosen, before, inside)
+        rest, tail, parity = self.merge(chosen, before, inside)
         return rest, tail, parity
 
     def _far_turns(self, x: Value, far: Value, cosine: bool, quarters: bool) -> tuple[Value, Value, Value]:

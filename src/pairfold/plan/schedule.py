@@ -141,13 +141,13 @@ def _choose_cuda(body: Sequence[Node], reduction: Reduction, bits: int) -> Sched
     state = sum(f.dim for f in reduction.fields([f.dim for f in body]) if not f.compensates)
     in_registers = not reduction.guarded and state * words <= LONG
     a_row = words * (row + (state if in_registers else 1))
-    if a_row + words * par > KEPT or 8 * col * words * 4 > 2 * SHARED_BYTES:
+    if a_row + words * par > KEPT or 16 * col * words * 4 > 2 * SHARED_BYTES:
         return Schedule("direct", 128, 2, 4, 64, unroll=UNROLL, state_in_registers=in_registers and state <= UNROLL)
     rows = 4 if 4 * a_row <= KEPT // 2 else 2 if 2 * a_row <= KEPT else 1
     light = rows * a_row <= 32
     columns = 8 if light else 4 if rows == 4 else 2
     tile = 512
-    while tile > 32 and tile * col * words * 4 > SHARED_BYTES:
+    while tile > 8 and tile * col * words * 4 > SHARED_BYTES:
         tile //= 2
     unroll = max(UNROLL, inner, state if in_registers else 0)
     return Schedule("direct", 256 if light else 128, rows, columns, tile, unroll=unroll, state_in_registers=in_registers, packed=False)

@@ -134,8 +134,11 @@ class Current:
 
     def __enter__(self) -> None:
         d = _driver()
-        self.pushed = int(d.cuCtxGetCurrent()[1]) != int(self.context)
-        if self.pushed:
+        current = int(d.cuCtxGetCurrent()[1])
+        self.pushed = current not in (0, int(self.context))
+        if not current:  # as in a thread of autograd's: it keeps this one
+            _check(d.cuCtxSetCurrent(self.context), "the GPU's context cannot be used")
+        elif self.pushed:
             _check(d.cuCtxPushCurrent(self.context), "the GPU's context cannot be used")
 
     def __exit__(self, *_: object) -> None:
