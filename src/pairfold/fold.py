@@ -17,7 +17,8 @@ from .formula.simplify import expand, simplify
 from .plan.contract import LARGEST_EXPONENT, Contraction, contraction
 from .plan.plan import Numbers
 from .reductions import Masked, Reduction, Selection, Sum
-from .runtime import cpu
+from .runtime import cpu, cuda
+from .runtime.cuda import Queue
 from .runtime.operand import Extent, Operand, address_of, operand_of
 from .runtime.pattern import Pattern
 
@@ -120,12 +121,29 @@ class Fold:
         return self.formulas if self.axis == 1 else flip(self.formulas)
 
     def run(
-        self, operands: Sequence[Operand], outputs: Sequence[int], extent: Extent, bits: int, result: str, pattern: Pattern | None = None
+        self,
+        operands: Sequence[Operand],
+        outputs: Sequence[int],
+        extent: Extent,
+        bits: int,
+        result: str,
+        queue: Queue | None = None,
+        pattern: Pattern | None = None,
     ) -> None:
         """Compute, over at least one batch, row and column, by arithmetic of that many bits, the pairs of a pattern or all.
 
+        On a GPU, where there is a queue.
+
         Outputs are C-contiguous (batches, kept, dim), real ones of the type `result`.
         """
+        if queue:
+            if pattern is not None:
+                raise NotImplementedError(
+                    "masks and block-sparse patterns are not computed on GPUs yet: move the arrays first, e.g. x.cpu()"
+                )
+            on_gpu = Route(self.oriented, operands)
+            cuda.kernel(on_gpu.formulas, self.reduction, on_gpu.numbers(bits, result), queue.device)(operands, outputs, extent, queue)
+            return
         route = self.route(operands, extent, bits)
         kernel = cpu.kernel(route.formulas, self.reduction, route.numbers(bits, result), pattern is not None)
         kernel(route.operands, outputs, extent, pattern)

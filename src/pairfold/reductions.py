@@ -19,6 +19,7 @@ from .formula.operators import extract, spread, spread_to, where
 
 State = tuple[Node, ...]
 INFINITY = float("inf")
+FAR_FROM_OVERFLOW = 2.0**60
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,10 @@ class Reduction:
     def combine(self, states: Sequence[State]) -> State:
         """The partial of all the columns of `states`."""
         raise NotImplementedError
+
+    def combine_cheaply(self, state: State, states: Sequence[State]) -> tuple[Node, State] | None:
+        """A cheaper way to combine pairs into a partial, and a formula that is 0 where it holds; else `combine` is used."""
+        return None
 
     def merge(self, total: State, later: State) -> State:
         """The partial of the columns of two, between tiles and splits."""
@@ -526,6 +531,17 @@ class LogSumExp(Reduction):
 
     def combine(self, states: Sequence[State]) -> State:
         return self._relative(states, lambda sums: self.accumulation.combine(sums))
+
+    def combine_cheaply(self, state: State, states: Sequence[State]) -> tuple[Node, State] | None:
+        """Relative to the maximum as it was: right as long as the sums stay far from overflow. (At first it is -inf, and they do not.)"""
+        if any(f.kind != "real" for f in self.accumulation.kept(1)):
+            return None
+        scales = [apply("exp_or_zero", s[0] - state[0]) for s in states]
+        scaled = [[self.accumulation.scale(part, e) for part in self._split(s)] for s, e in zip(states, scales, strict=True)]
+        sums = [self.accumulation.combine([own, *parts]) for own, *parts in zip(self._split(state), *scaled, strict=True)]
+        fine = [apply("lt", apply("abs", s[0]), FAR_FROM_OVERFLOW) for s in sums]
+        doubts = [apply("logical_not", f if f.dim == 1 else apply("min", f)) for f in fine]
+        return reduce(lambda a, b: apply("logical_or", a, b), doubts), self._join(state[0], sums)
 
     def merge(self, total: State, later: State) -> State:
         return self._relative((total, later), lambda sums: self.accumulation.merge(*sums))

@@ -67,7 +67,7 @@ class NumPyBackend(Backend):
         outputs = [np.empty((*shape, r.dim), dtype=np.int64 if r.kind == "index" else dtype) for r in fold.results]
         if extent.pairs:
             operands = [self.operand(a, bool(v.axes), extent.batch) for a, v in zip(arrays, fold.variables, strict=True)]
-            fold.run(operands, [address_of(o) for o in outputs], extent, bits, dtype, pattern)
+            fold.run(operands, [address_of(o) for o in outputs], extent, bits, dtype, pattern=pattern)
         empty = slice(None) if extent.reduced == 0 else pattern.empty if pattern is not None and pattern.empty.any() else None
         if empty is not None:
             for output, value in zip(outputs, fold.of_nothing(), strict=True):

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from ..fold import AXIS_OF, Fold
+from ..runtime.cuda import Queue
 from ..runtime.operand import Extent, Operand, batch_offsets
 from ..runtime.pattern import Pattern
 from .base import FLOATS, STORED, Backend
@@ -38,8 +40,8 @@ class TorchBackend(Backend):
             return "is nested: pass its parts one by one"
         if array.layout is not torch.strided:
             return f"has the layout {array.layout}: make it dense first, e.g. x.to_dense()"
-        if array.device.type != "cpu":
-            return f"is on device {array.device}, but formulas are computed on the CPU: move it first, e.g. x.cpu()"
+        if array.device.type not in ("cpu", "cuda") or array.is_cuda and torch.version.cuda is None:
+            return f"is on device {array.device}, but formulas are computed on CPUs and NVIDIA GPUs: move it first, e.g. x.cpu()"
         return None
 
     def promote(self, a: str, b: str) -> str:
@@ -118,13 +120,29 @@ class TorchBackend(Backend):
         if extent.pairs:
             arrays = [a.resolve_neg() for a in arrays]  # kept until the kernel is done
             operands = [self.operand(a, bool(v.axes), extent.batch) for a, v in zip(arrays, fold.variables, strict=True)]
-            fold.run(operands, [o.data_ptr() for o in outputs], extent, bits, dtype, pattern)
+            fold.run(operands, [o.data_ptr() for o in outputs], extent, bits, dtype, _queue(outputs[0].device), pattern)
             del arrays  # named here, so that nobody who rewrites this frame (torch.compile does) frees them any earlier
         empty = slice(None) if extent.reduced == 0 else pattern.empty if pattern is not None and pattern.empty.any() else None
         if empty is not None:
             for output, value in zip(outputs, fold.of_nothing(), strict=True):
                 output[..., empty, :] = torch.tensor(value, dtype=output.dtype, device=output.device)
         return tuple(outputs)
+
+
+def _queue(device: Any) -> Queue | None:
+    """PyTorch's current stream and its caching allocator; None on the CPU."""
+    if device.type != "cuda":
+        return None
+
+    def allocate(bytes: int) -> tuple[Any, int]:
+        scratch = torch.empty(bytes, dtype=torch.uint8, device=device)
+        return scratch, scratch.data_ptr()
+
+    def upload(array: np.ndarray) -> tuple[Any, int]:
+        copy = torch.from_numpy(array).to(device)
+        return copy, copy.data_ptr()
+
+    return Queue(device.index, torch.cuda.current_stream(device).cuda_stream, allocate, upload)
 
 
 class _Fold(torch.autograd.Function):

@@ -117,8 +117,9 @@ def emit_module(plan: Plan, features: frozenset[str]) -> str:
         grid.finish()
     text = str(module)
     for name, count in threads.items():
+        resident = plan.schedule.resident if name == "tile" else 1
         head, rest = text.split(f'@"{name}"(', 1)
-        text = head + f'@"{name}"(' + rest.replace("\n{", f' "nvvm.maxntid"="{count}" "nvvm.minctasm"="1"\n{{', 1)
+        text = f'{head}@"{name}"(' + rest.replace("\n{", f' "nvvm.maxntid"="{count}" "nvvm.minctasm"="{resident}"\n{{', 1)
     return text
 
 
@@ -274,7 +275,7 @@ class GridTile(Tile):
             c = b.add(b.mul(turn, f.power(f.word(SHIFT))), self.lane)
             with b.if_then(b.icmp_signed("<", c, f.word(TILE))):
                 number = f.smaller(b.add(self.start, c), last)
-                evaluator, _ = of_rows(f, self.layout, h.col, self.batch, [number], self._parameter)
+                evaluator = of_rows(f, self.layout, h.col, self.batch, [number], self._parameter)[0]
                 base = f.element(self.shared, b.mul(c, I64(self.column_length)), bytes)
                 for formula, slot in zip(h.col.formulas, h.col.slots, strict=True):
                     for d in range(slot.dim):

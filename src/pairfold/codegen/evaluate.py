@@ -85,6 +85,10 @@ class Evaluator:
         }
         return Evaluator(self.m, [r], leaf or self.leaf, self.unroll, known)
 
+    def branch(self) -> Evaluator:
+        """An evaluator for a branch: it knows what this one has computed, and keeps what it computes to itself."""
+        return Evaluator(self.m, self.rows, self.leaf, self.unroll, {k: v for scope in self.scopes for k, v in scope.items()})
+
     # ---- one component
     def values(self, node: Node, index: Index = FIRST) -> Sequence[Value]:
         """A component of a node for each row vector; a single value where they all share it."""

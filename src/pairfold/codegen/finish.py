@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from ..formula.graph import Node
+from ..formula.graph import Node, variables
 from .blocks import Blocks
 from .builder import I64, Value, loop
 from .evaluate import SHORT, Evaluator, Index
 from .frame import Frame
 from .layout import BATCHES, FINISH_BLOCKS, PARTIALS, SPLITS, Layout, M
+from .pack import from_arrays
 from .partial import Partial, for_dim
 from .storage import stored
 
@@ -83,10 +84,20 @@ class Finish:
 
         loop(b, I64(0), I64(self.plan.reduction.entries), 1, (), combine)
 
-    def _evaluator(self, later: Partial | None = None, row: int | Value = 0, entry: Value | None = None) -> Evaluator:
+    def _evaluator(
+        self,
+        later: Partial | None = None,
+        row: int | Value = 0,
+        entry: Value | None = None,
+        rows: tuple[Value, Value] | None = None,
+    ) -> Evaluator:
         b, wide = self.frame.builder, self.frame.m.lanes(I64)
+        arrays = self._arrays(*rows) if rows else None
 
         def leaf(node: Node, index: Index, rows: Sequence[int]) -> Sequence[Value]:
+            if node.op.name == "var":
+                assert arrays is not None
+                return arrays(node, index)
             buffer, _, dim, field, *_ = node.attrs
             if buffer == "state":
                 value = self.state.load(field, index.value(b), self.row)
@@ -96,12 +107,19 @@ class Finish:
 
         return Evaluator(self.frame.m, [0], leaf, SHORT)
 
+    def _arrays(self, batch: Value, row: Value) -> Callable[[Node, Index], Sequence[Value]]:
+        """The variables in the rows from `row` on; rows beyond the last repeat it."""
+        frame, b = self.frame, self.frame.builder
+        last = b.sub(frame.word(M), I64(1))
+        numbers = [frame.smaller(b.add(row, I64(k)), last) for k in range(frame.m.width)]
+        return from_arrays(frame, self.layout, variables(self.plan.results), batch, numbers)[0]
+
     def write(self, batch: Value, row: Value, there: Value | None = None) -> None:
         """The results of a batch's rows from `row` on, as far as there are: `there`, or up to the last."""
         frame, b = self.frame, self.frame.builder
         there = frame.smaller(b.sub(frame.word(M), row) if there is None else there, I64(frame.m.width))
         place = b.add(b.mul(batch, frame.word(M)), row)
-        evaluator = self._evaluator()
+        evaluator = self._evaluator(rows=(batch, row))
         evaluator.prepare(self.plan.results)
         for number, result in enumerate(self.plan.results):
             base = frame.address(self.layout.output(number))

@@ -115,7 +115,7 @@ class Circular(Elementary):
             others = self.outlined("far_sine_and_cosine", [self.real] * 2, lambda m, x: (m.sin(x), m.cos(x)), [x])
             chosen = [(near, self.select(far, other, near)) for near, other in zip((sine, cosine), others, strict=True)]
             inside = self.builder.block
-        sine, cosine = self._merge(chosen, before, inside)
+        sine, cosine = self.merge(chosen, before, inside)
         return sine, cosine
 
     def tan(self, x: Value) -> Value:
@@ -254,7 +254,7 @@ class Circular(Elementary):
             others = self.outlined(name, kinds, lambda m, *given: m._far_turns(*given, cosine, quarters), [x, far])
             chosen = [(near, self.select(far, other, near)) for near, other in zip((rest, tail, parity), others, strict=True)]
             inside = self.builder.block
-        rest, tail, parity = self._merge(chosen, before, inside)
+        rest, tail, parity = self.merge(chosen, before, inside)
         return rest, tail, parity
 
     def _far_turns(self, x: Value, far: Value, cosine: bool, quarters: bool) -> tuple[Value, Value, Value]:

@@ -124,7 +124,7 @@ class Elementary(Lanes):
             x = self.fmax(self.const(low), x)
         return x if high is None else self.fmin(self.const(high), x)
 
-    def _merge(self, values: Sequence[tuple[Value, Value]], before: ir.Block, inside: ir.Block) -> list[Value]:
+    def merge(self, values: Sequence[tuple[Value, Value]], before: ir.Block, inside: ir.Block) -> list[Value]:
         """What holds after a conditional block: of each pair the first if it was skipped, else the second."""
         merged = []
         for skipped, computed in values:

@@ -184,7 +184,7 @@ class Special(Circular):
             mirrored = self.select(self.lt(a, self.const(INF)), mirrored, x)
             mirrored = self.select(reflected, mirrored, result)
             inside = self.builder.block
-        return self._merge([(result, mirrored)], before, inside)[0]
+        return self.merge([(result, mirrored)], before, inside)[0]
 
     def _times_ratio(self, factor: Value, x: Value, name: str, precision: int) -> Value:
         """factor·P(x)/Q(x), with the last steps of both polynomials to twice the precision."""
@@ -243,4 +243,4 @@ class Special(Circular):
             mirrored = self.select(self.eq(sine, self.const(0.0)), self.const(NAN), mirrored)
             mirrored = self.select(reflected, mirrored, result)
             inside = self.builder.block
-        return self._merge([(result, mirrored)], before, inside)[0]
+        return self.merge([(result, mirrored)], before, inside)[0]

@@ -92,22 +92,32 @@ def of_rows(
     frame: Frame, layout: Layout, buffer: Buffer, batch: Value, numbers: Sequence[Value], parameter: Callable[[Node, Index], Value]
 ) -> tuple[Evaluator, dict[int, list[Value]]]:
     """An evaluator that has prepared a buffer's formulas in a vector of rows of those numbers, and where each variable's rows begin."""
-    b, m, plan = frame.builder, frame.m, layout.plan
+    arrays, starts = from_arrays(frame, layout, variables(tuple(buffer.formulas)), batch, numbers)
+
+    def leaf(node: Node, index: Index, rows: Sequence[int]) -> Sequence[Value]:
+        return [parameter(node, index)] if node.op.name == "slot" else arrays(node, index)
+
+    evaluator = Evaluator(frame.m, [0], leaf, layout.plan.schedule.unroll)
+    evaluator.prepare(buffer.formulas)
+    return evaluator, starts
+
+
+def from_arrays(
+    frame: Frame, layout: Layout, needed: Sequence[Node], batch: Value, numbers: Sequence[Value]
+) -> tuple[Callable[[Node, Index], Sequence[Value]], dict[int, list[Value]]]:
+    """What reads variables in a vector of rows of those numbers, straight from the arrays; and where each variable's rows begin."""
+    b, m = frame.builder, frame.m
     starts: dict[int, list[Value]] = {}
-    for v in variables(tuple(buffer.formulas)):
+    for v in needed:
         word = layout.variable(v.attrs[1])
         offset = b.load(frame.element(frame.address(word + OFFSETS), batch, 8), typ=I64)
         start = frame.offset(frame.address(word + ADDRESS), offset)
         stride = frame.word(word + ROW_STRIDE)
         starts[v.attrs[1]] = [frame.offset(start, b.mul(number, stride)) for number in numbers] if v.axes else [start]
 
-    def leaf(node: Node, index: Index, rows: Sequence[int]) -> Sequence[Value]:
-        if node.op.name == "slot":
-            return [parameter(node, index)]
+    def read(node: Node, index: Index) -> Sequence[Value]:
         variable = node.attrs[1]
         along = b.mul(index.value(b), frame.word(layout.variable(variable) + STRIDE))
-        return [load(m, plan.numbers.stored[variable], [frame.offset(start, along) for start in starts[variable]])]
+        return [load(m, layout.plan.numbers.stored[variable], [frame.offset(start, along) for start in starts[variable]])]
 
-    evaluator = Evaluator(m, [0], leaf, plan.schedule.unroll)
-    evaluator.prepare(buffer.formulas)
-    return evaluator, starts
+    return read, starts

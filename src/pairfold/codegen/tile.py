@@ -161,12 +161,24 @@ class Tile:
             self._store(evaluator, targets, self.partial)
             return ()
         self.state = self._unflatten(carried)
+        # Of a vector's lanes one would always need the longer way.
+        cheaply = plan.combine_cheaply(plan.tile_slots, *lifted) if self.m.width == 1 else None
+        if cheaply is None:
+            return self._fresh(evaluator, targets)
+        doubt, cheap = cheaply
+        evaluator.prepare((doubt, *cheap))
+        fresh = self._fresh(evaluator, cheap)
+        doubted = reduce(self.b.or_, map(self.m.truth, evaluator.full(doubt)))
+        before = self.b.block
+        with self.b.if_then(doubted, likely=False):
+            careful = self._fresh(evaluator.branch(), targets)
+            inside = self.b.block
+        return self.m.merge(list(zip(fresh, careful, strict=True)), before, inside)
+
+    def _fresh(self, evaluator: Evaluator, targets: Sequence[Node]) -> list[Value]:
+        """New fields of a partial in registers, in the order in which they are carried."""
         evaluator.prepare(targets)
-        fresh: list[Value] = []
-        for target in targets:
-            for d in range(target.dim):
-                fresh += evaluator.full(target, at(d))
-        return fresh
+        return [value for target in targets for d in range(target.dim) for value in evaluator.full(target, at(d))]
 
     def _guarded_step(self, columns: int) -> None:
         """Note which pairs of row vectors and columns matter to the guard, and combine those one after the other."""

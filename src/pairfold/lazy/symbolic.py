@@ -204,7 +204,7 @@ class Symbolic:
 
 def _number(x: Any) -> Any:
     """A Python number in place of an array of no axes that nothing is differentiated by: it has no part in choosing a type."""
-    if is_array(x) and x.ndim == 0 and not getattr(x, "requires_grad", False):
+    if is_array(x) and x.ndim == 0 and not getattr(x, "is_cuda", False) and not getattr(x, "requires_grad", False):
         value = x.item()
         return value if isinstance(value, (int, float)) and not isinstance(value, bool) else x
     return x

@@ -8,7 +8,9 @@ from functools import cached_property, lru_cache
 from ..formula.graph import J, Node, slot, substitute, to_string, topological, variables
 from ..formula.operators import spread
 from ..formula.simplify import expand, simplify, specialise
-from ..reductions import Field, Reduction, State
+from ..reductions import Field, Reduction, State, Sum
+from .exponent import to_base_two
+from .factor import split_factor
 from .hoist import Hoisted, hoist
 from .schedule import Machine, Schedule, choose
 
@@ -48,6 +50,10 @@ class Plan:
     schedule : Schedule
     sparse : bool
         Whether a pattern says at each call which columns a block of rows meets.
+    factor : Node or None
+        What the result is multiplied by, a formula over the variables of the row: see `plan.factor`.
+    base_two : bool
+        Whether exponentials are powers of 2.
     """
 
     formulas: tuple[Node, ...]
@@ -56,6 +62,8 @@ class Plan:
     hoisted: Hoisted
     schedule: Schedule
     sparse: bool = False
+    factor: Node | None = None
+    base_two: bool = False
 
     @property
     def bits(self) -> int:
@@ -106,17 +114,30 @@ class Plan:
 
     def combine(self, *states: State) -> State:
         """The partial of several, as simplified formulas."""
-        return simplify(expand(self.reduction.combine(states)))
+        return self._simplified(self.reduction.combine(states))
+
+    def _simplified(self, state: State) -> State:
+        simple = simplify(expand(state))
+        return to_base_two(simple) if self.base_two else simple
+
+    def combine_cheaply(self, state: State, *states: State) -> tuple[Node, State] | None:
+        """As `combine`, in a way that holds where the formula that comes with it is 0; None where there is none."""
+        cheaply = self.reduction.combine_cheaply(state, states)
+        if cheaply is None:
+            return None
+        doubt, *fresh = self._simplified((cheaply[0], *cheaply[1]))
+        return doubt, tuple(fresh)
 
     def merge(self, total: State, later: State) -> State:
         """The partial of two, between tiles; what is not kept within one is its identity."""
         missing = tuple(spread(f.identity, f.dim) for f in self.fields[len(later) :])
-        return simplify(expand(self.reduction.merge(total, later + missing)))
+        return self._simplified(self.reduction.merge(total, later + missing))
 
     @cached_property
     def results(self) -> tuple[Node, ...]:
         """The results, as formulas of the running partial."""
-        return simplify(expand(self.reduction.finish(self.field_slots)))
+        results = self.reduction.finish(self.field_slots)
+        return simplify(expand(results if self.factor is None else [r * self.factor for r in results]))
 
     @cached_property
     def operations(self) -> float:
@@ -166,5 +187,11 @@ def make_plan(formulas: tuple[Node, ...], reduction: Reduction, numbers: Numbers
     sparse : bool
         As in `Plan`.
     """
-    hoisted = hoist(specialise(simplify(expand(formulas))))
-    return Plan(formulas, reduction, numbers, hoisted, choose(hoisted.body, reduction, numbers.bits, machine), sparse)
+    chosen = specialise(simplify(expand(formulas)))
+    factor = None
+    if machine.name == "cuda" and isinstance(reduction, Sum):
+        core, factor = split_factor(chosen[0])
+        chosen = simplify((core,))
+    base_two = machine.base_two and numbers.bits == 32
+    hoisted = hoist(to_base_two(chosen) if base_two else chosen)
+    return Plan(formulas, reduction, numbers, hoisted, choose(hoisted.body, reduction, numbers.bits, machine), sparse, factor, base_two)

@@ -25,11 +25,14 @@ class Machine:
         Width of a vector register.
     registers : int
         How many there are.
+    base_two : bool
+        Whether 2^x in float32 is an instruction.
     """
 
     name: str
     vector_bits: int
     registers: int
+    base_two: bool = False
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,8 @@ class Schedule:
         Inner dimensions up to this length are unrolled, longer ones are loops.
     state_in_registers : bool
         Whether the partial of a tile lives in registers or in memory.
+    resident : int
+        On a GPU, how many thread blocks a multiprocessor should have registers for.
     packed : bool
         Whether rows and columns are packed before the tile runs, or by the tile itself.
     why : tuple of str
@@ -65,6 +70,7 @@ class Schedule:
     tile: int
     unroll: int = 8
     state_in_registers: bool = True
+    resident: int = 1
     packed: bool = True
     why: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
@@ -135,13 +141,13 @@ def _choose_cuda(body: Sequence[Node], reduction: Reduction, bits: int) -> Sched
     state = sum(f.dim for f in reduction.fields([f.dim for f in body]) if not f.compensates)
     in_registers = not reduction.guarded and state * words <= LONG
     a_row = words * (row + (state if in_registers else 1))
-    if a_row + words * par > KEPT or 8 * col * words * 4 > 2 * SHARED_BYTES:
+    if a_row + words * par > KEPT or 16 * col * words * 4 > 2 * SHARED_BYTES:
         return Schedule("direct", 128, 2, 4, 64, unroll=UNROLL, state_in_registers=in_registers and state <= UNROLL)
     rows = 4 if 4 * a_row <= KEPT // 2 else 2 if 2 * a_row <= KEPT else 1
     light = rows * a_row <= 32
     columns = 8 if light else 4 if rows == 4 else 2
     tile = 512
-    while tile > 32 and tile * col * words * 4 > SHARED_BYTES:
+    while tile > 8 and tile * col * words * 4 > SHARED_BYTES:
         tile //= 2
     unroll = max(UNROLL, inner, state if in_registers else 0)
     return Schedule("direct", 256 if light else 128, rows, columns, tile, unroll=unroll, state_in_registers=in_registers, packed=False)

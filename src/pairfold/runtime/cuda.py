@@ -28,6 +28,7 @@ from .operand import Extent, Operand
 KERNELS_KEPT = 512
 LAUNCHES_KEPT = 64
 TABLES_KEPT = 256
+PACKING = 12  # what packing a column costs, in pairs
 LEAST_COLUMNS = 64  # that a group of threads is worth waking for
 LONGEST_SPLIT = 1 << 30  # within a split, columns are numbered by 32-bit integers
 LARGEST_GRID = 65535  # along y and z
@@ -133,8 +134,11 @@ class Current:
 
     def __enter__(self) -> None:
         d = _driver()
-        self.pushed = int(d.cuCtxGetCurrent()[1]) != int(self.context)
-        if self.pushed:
+        current = int(d.cuCtxGetCurrent()[1])
+        self.pushed = current not in (0, int(self.context))
+        if not current:  # as in a thread of autograd's: it keeps this one
+            _check(d.cuCtxSetCurrent(self.context), "the GPU's context cannot be used")
+        elif self.pushed:
             _check(d.cuCtxPushCurrent(self.context), "the GPU's context cannot be used")
 
     def __exit__(self, *_: object) -> None:
@@ -178,8 +182,8 @@ class Kernel:
             needed = RELEASES.get((int(version.split(".")[0]), int(version.split(".")[1])), "a later release")
             there = _check(d.cuDriverGetVersion(), "the driver does not tell its version")
             raise CudaError(
-                f"the NVIDIA driver is made for CUDA {there // 1000}.{there % 1000 // 10}, but PTX {version} for this GPU needs CUDA {needed}: "
-                "update the driver"
+                f"the NVIDIA driver is made for CUDA {there // 1000}.{there % 1000 // 10}, but PTX {version} for this GPU needs "
+                f"CUDA {needed}: update the driver"
             )
         _check((status,), "the driver does not take the kernel")
         names = ["tile", "finish"]
@@ -249,7 +253,7 @@ class Kernel:
         column_bytes = 0 if s.packed else padded_length(plan.hoisted.col.length, layout.real_bytes) * layout.real_bytes
         resident = self._resident_blocks(here, (s.tile + groups) * column_bytes)
         splits = choose_splits(blocks * batches, columns, groups, here.multiprocessors, resident)
-        tile, trips, splits = cut_columns(columns, splits, groups, s.tile if s.packed else max(s.columns, s.tile // groups), s.columns)
+        chunk, tile, splits = cut_columns(columns, splits, groups, s.tile if s.packed else max(s.columns, s.tile // groups), s.columns)
         sizes = [f.dim * layout.element_bytes(k) for k, f in enumerate(plan.fields)]
         partials = 0 if splits * groups == 1 else batches * blocks * splits * groups * a_block * sum(sizes)
         packed: Sequence[int] = layout.bytes(rows, columns, 1)[:3] if s.packed else (0, 0, 0)
@@ -261,7 +265,7 @@ class Kernel:
         beside = min(a_block, FINISH_THREADS, max(1 << LOG2_LEAST_LANES, 1 << (4 * FINISH_THREADS // splits).bit_length() >> 1))
         finish_groups = FINISH_THREADS // beside
         return Launch(
-            (batches, rows, columns, splits, tile * trips, shift, tile, trips, a_block, groups),
+            (batches, rows, columns, splits, chunk, shift, tile, ceil_div(chunk, tile), a_block, groups),
             (beside.bit_length() - 1, ceil_div(splits, finish_groups), 0, a_block, groups),
             (*(batches * size for size in packed), partials),
             tuple(packs),
@@ -280,11 +284,14 @@ class Kernel:
 
 
 def lanes_shift(rows: int, a_thread: int, threads: int, most_groups: int) -> int:
-    """log2 of the threads beside one another: as many as leave few of them without a row of their own."""
+    """log2 of the threads beside one another: few are left without a row of their own, and many rows share a column's packing."""
+
+    def cost(shift: int) -> float:
+        a_block = a_thread << shift
+        return ceil_div(rows, a_block) * (a_block + PACKING)
+
     shifts = [k for k in range(LOG2_LEAST_LANES, threads.bit_length()) if threads >> k <= max(1, most_groups)]
-    padded = {k: ceil_div(rows, a_thread << k) * (a_thread << k) for k in shifts}
-    enough = 1.05 * min(padded.values())
-    return max(k for k in shifts if padded[k] <= enough)
+    return min(reversed(shifts), key=cost)
 
 
 def choose_splits(blocks: int, columns: int, groups: int, multiprocessors: int, resident: int) -> int:
@@ -302,11 +309,9 @@ def choose_splits(blocks: int, columns: int, groups: int, multiprocessors: int, 
 
 
 def cut_columns(columns: int, splits: int, groups: int, longest: int, step: int) -> tuple[int, int, int]:
-    """The columns of a group's tile, its tiles, and the splits that then remain."""
-    each = ceil_div(columns, splits * groups)
-    trips = ceil_div(each, longest)
-    tile = ceil_div(ceil_div(each, trips), step) * step
-    return tile, trips, ceil_div(columns, tile * trips * groups)
+    """The columns of each group, those of its tile, and the splits that then remain."""
+    chunk = ceil_div(ceil_div(columns, splits * groups), step) * step
+    return chunk, min(chunk, longest), ceil_div(columns, chunk * groups)
 
 
 def _scratch(sizes: Sequence[int], queue: Queue) -> tuple[Any, list[int]]:
@@ -354,4 +359,4 @@ def kernel(formulas: tuple[Node, ...], reduction: Reduction, numbers: Numbers, n
     return made
 
 
-MACHINE = Machine("cuda", 32, 255)
+MACHINE = Machine("cuda", 32, 255, base_two=True)
