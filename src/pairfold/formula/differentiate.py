@@ -96,6 +96,11 @@ def jvp(formula: Node, tangents: Mapping[Node, Node]) -> Node | None:
         if op.structure == "index":
             parts = [moved.get(a) or spread_to(apply("spread", 0, attrs=(1,)), a.dim) for a in node.args]
             moved[node] = apply(op.name, *parts, attrs=node.attrs)
+        elif op.structure == "einsum":  # linear in each operand
+            a, b = node.args
+            ways = [way for way, there in (((moved.get(a, a), b), a in moved), ((a, moved.get(b, b)), b in moved)) if there]
+            terms = [apply(op.name, *way, attrs=node.attrs) for way in ways]
+            moved[node] = sum(terms[1:], terms[0])
         elif op.partials:
             terms = [_times(p, moved[a]) for a, p in zip(node.args, op.partials(node), strict=True) if p is not None and a in moved]
             if terms:
