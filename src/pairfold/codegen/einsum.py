@@ -6,15 +6,11 @@ several row vectors wide, and are the one place where an evaluator stores a vect
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
-from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from ..formula.graph import Node
-from ..formula.operators_tensor import parsed
+from ..formula.operators_tensor import SINGLE, Axis, axes_of
 from .builder import I64, Value, loop
 
 if TYPE_CHECKING:
@@ -22,48 +18,6 @@ if TYPE_CHECKING:
 
 TILE = 4  # components of the result that a turn computes
 UNROLL = 4  # products that a turn adds to each
-
-
-@dataclass(frozen=True)
-class Axis:
-    """An axis of an einsum: its length, and the distance of neighbours along it in a, in b and in the result."""
-
-    extent: int
-    steps: tuple[int, int, int]
-
-
-SINGLE = Axis(1, (0, 0, 0))
-
-
-@dataclass(frozen=True)
-class Axes:
-    """The axes of the result, in its order, and those that are summed."""
-
-    kept: tuple[Axis, ...]
-    summed: tuple[Axis, ...]
-
-    def terms(self, component: int) -> list[tuple[int, int]]:
-        """Which components of a and b are multiplied for one of the result."""
-        axes = (*self.kept, *self.summed)
-        known = [component // axis.steps[2] % axis.extent for axis in self.kept]
-
-        def place(side: int, numbers: Sequence[int]) -> int:
-            return sum(k * axis.steps[side] for k, axis in zip(numbers, axes, strict=True))
-
-        every = [(*known, *rest) for rest in product(*(range(axis.extent) for axis in self.summed))]
-        return [(place(0, numbers), place(1, numbers)) for numbers in every]
-
-
-@lru_cache(maxsize=1024)
-def axes_of(node: Node) -> Axes:
-    """The axes of an einsum node."""
-    letters, extents = parsed(*node.attrs)
-
-    def step(letter: str, side: str) -> int:
-        return math.prod(extents[c] for c in side[side.index(letter) + 1 :]) if letter in side else 0
-
-    found = {c: Axis(n, tuple(step(c, side) for side in letters)) for c, n in extents.items()}  # type: ignore[arg-type]
-    return Axes(tuple(found[c] for c in letters[2]), tuple(a for c, a in found.items() if c not in letters[2]))
 
 
 def emit_terms(m: Any, pairs: Sequence[tuple[Sequence[Value], Sequence[Value]]]) -> list[Value]:

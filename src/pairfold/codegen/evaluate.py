@@ -16,9 +16,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..formula.graph import Node, topological, value_of
+from ..formula.operators_tensor import axes_of
 from ..plan.schedule import is_large
 from .builder import I64, Value, loop
-from .einsum import axes_of, emit_large, emit_terms
+from .einsum import emit_large, emit_terms
 from .mathlib import Maths
 
 

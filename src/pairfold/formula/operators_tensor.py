@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -64,11 +67,53 @@ def _without(axes: str, left_out: Sequence[str]) -> str:
     return "".join(c for c in axes if c not in left_out)
 
 
-def parsed(text: str, extents: Shape) -> tuple[tuple[str, str, str], dict[str, int]]:
+def _parsed(text: str, extents: Shape) -> tuple[tuple[str, str, str], dict[str, int]]:
     """The attributes of an einsum: the axes of a, of b and of the result, and the length of each axis."""
     operands, out = text.split("->")
     left, right = operands.split(",")
     return (left, right, out), dict(zip(dict.fromkeys(left + right), extents, strict=True))
+
+
+@dataclass(frozen=True)
+class Axis:
+    """An axis of an einsum: its length, and the distance of neighbours along it in a, in b and in the result."""
+
+    extent: int
+    steps: tuple[int, int, int]
+
+
+SINGLE = Axis(1, (0, 0, 0))
+
+
+@dataclass(frozen=True)
+class Axes:
+    """The axes of the result, in its order, and those that are summed."""
+
+    kept: tuple[Axis, ...]
+    summed: tuple[Axis, ...]
+
+    def terms(self, component: int) -> list[tuple[int, int]]:
+        """Which components of a and b are multiplied for one of the result."""
+        axes = (*self.kept, *self.summed)
+        known = [component // axis.steps[2] % axis.extent for axis in self.kept]
+
+        def place(side: int, numbers: Sequence[int]) -> int:
+            return sum(k * axis.steps[side] for k, axis in zip(numbers, axes, strict=True))
+
+        every = [(*known, *rest) for rest in product(*(range(axis.extent) for axis in self.summed))]
+        return [(place(0, numbers), place(1, numbers)) for numbers in every]
+
+
+@lru_cache(maxsize=1024)
+def axes_of(node: Node) -> Axes:
+    """The axes of an einsum node."""
+    letters, extents = _parsed(*node.attrs)
+
+    def step(letter: str, side: str) -> int:
+        return math.prod(extents[c] for c in side[side.index(letter) + 1 :]) if letter in side else 0
+
+    found = {c: Axis(n, tuple(step(c, side) for side in letters)) for c, n in extents.items()}  # type: ignore[arg-type]
+    return Axes(tuple(found[c] for c in letters[2]), tuple(a for c, a in found.items() if c not in letters[2]))
 
 
 def products(node: Node) -> int:
@@ -81,7 +126,7 @@ def _size(axes: str, extents: Mapping[str, int]) -> int:
 
 
 def _einsum_dims(dims: Sequence[int], attrs: tuple[Any, ...]) -> int | str:
-    (left, right, out), extents = parsed(*attrs)
+    (left, right, out), extents = _parsed(*attrs)
     wanted = _size(left, extents), _size(right, extents)
     return _size(out, extents) if tuple(dims) == wanted else _mismatch(dims, wanted)
 
@@ -91,19 +136,19 @@ def _mismatch(dims: Sequence[int], wanted: Sequence[int]) -> str:
 
 
 def _einsum_show(args: tuple[str, ...], attrs: tuple[Any, ...]) -> str:
-    _, extents = parsed(*attrs)
+    _, extents = _parsed(*attrs)
     return f"einsum({attrs[0]!r}, {bare(args[0])}, {bare(args[1])}, {', '.join(f'{c}={n}' for c, n in extents.items())})"
 
 
 def _einsum_numpy(a: np.ndarray, b: np.ndarray, text: str, extents: Shape) -> np.ndarray:
-    (left, right, out), sizes = parsed(text, extents)
+    (left, right, out), sizes = _parsed(text, extents)
     x, y = (v.reshape(*v.shape[:-1], *(sizes[c] for c in s)) for v, s in ((a, left), (b, right)))
     found = np.einsum(f"...{left},...{right}->...{out}", x, y)
     return found.reshape(*found.shape[: found.ndim - len(out)], -1)
 
 
 def _einsum_transpose(node: Node, g: Node) -> tuple[Node, ...]:
-    (left, right, out), extents = parsed(*node.attrs)
+    (left, right, out), extents = _parsed(*node.attrs)
     a, b = node.args
     return einsum(g, b, (out, right, left), extents), einsum(a, g, (left, out, right), extents)
 
