@@ -23,8 +23,7 @@ from pairfold import LazyTensor, formula
 from pairfold.arrays.base import STORED
 from pairfold.formula.differentiate import vjp
 from pairfold.formula.graph import Node, apply, slot, to_string, var
-from pairfold.formula.operator import bare
-from pairfold.formula.operators import OPERATORS, Operator
+from pairfold.formula.operator import OPERATORS, Operator, bare
 from pairfold.formula.simplify import expand, simplify
 from pairfold.reductions import ACCUMULATIONS, REDUCTIONS, Reduction, Selection
 
@@ -34,8 +33,32 @@ DIM = 3  # of the vectors in examples
 LONGEST = 240  # text of a formula in a table
 
 # Attributes to show an operator with, where it has any, and dimensions of its operands, where any will not do.
-ATTRIBUTES: dict[str, tuple[Any, ...]] = {"powi": (3,), "round": (2,), "extract": (1, 2), "spread": (3,)}
-DIMS: dict[str, tuple[int, ...]] = {"spread": (1,)}
+ATTRIBUTES: dict[str, tuple[Any, ...]] = {
+    "powi": (3,), "round": (2,), "polygamma": (2,), "extract": (1, 2), "insert": (1, 5), "spread": (3,), "arange": (3,), "one_hot": (3,),
+    "bspline": (2,), "einsum": ("kl,l->k", (2, 3)), "kron": ((1, 3), (3, 1)), "tensordot": ((2, 3), (3,), (1,), (0,)),
+}  # fmt: skip
+DIMS: dict[str, tuple[int, ...]] = {
+    "spread": (1,), "one_hot": (1,), "bspline": (6, 1), "weightedsqnorm": (9, 3), "weightedsqdist": (9, 3, 3), "softdtw_sqdist": (3, 3, 1),
+    "einsum": (6, 3), "matvecmult": (6, 3), "vecmatmult": (3, 6), "tensordot": (6, 3),
+}  # fmt: skip
+# What the example means, where the record's own words take more than a line.
+MEANINGS = {
+    "lgamma": "scipy.special.gammaln(a)",
+    "digamma": "scipy.special.digamma(a)",
+    "polygamma": "scipy.special.polygamma(2, a)",
+    "softmin": "-scale * scipy.special.logsumexp([-a / scale, -b / scale, -c / scale], axis=0)",
+    "weightedsqnorm": "a @ s.reshape(3, 3) @ a",
+    "weightedsqdist": "(a - b) @ s.reshape(3, 3) @ (a - b)",
+    "bspline": "scipy.interpolate.BSpline.design_matrix(at, knots, 2).toarray()[0]",
+    "softdtw_sqdist": "",
+    "einsum": "np.einsum('kl,l->k', a.reshape(2, 3), b)",
+    "matvecmult": "a.reshape(2, 3) @ v",
+    "vecmatmult": "v @ a.reshape(3, 2)",
+    "tensorprod": "np.outer(a, b).ravel()",
+    "difference_matrix": "np.subtract.outer(a, b).ravel()",
+    "kron": "np.kron(a.reshape(1, 3), b.reshape(3, 1)).ravel()",
+    "tensordot": "np.tensordot(a.reshape(2, 3), b, ((1,), (0,)))",
+}
 
 
 # ---- what the sources say
@@ -93,6 +116,8 @@ class _Spelt(ast.NodeTransformer):
 
 def meaning(op: Operator) -> str:
     """What an operator means, as it is written in its record: an expression in NumPy, with the attributes of the example."""
+    if op.name in MEANINGS:
+        return MEANINGS[op.name]
     tree: Any = calls()[op.name]["numpy"]
     made = definitions().get(tree.id) if isinstance(tree, ast.Name) else None
     function = made if isinstance(made, ast.FunctionDef) else tree if isinstance(tree, ast.Lambda) else None
@@ -205,7 +230,7 @@ def operator_table(some: Sequence[Operator]) -> str:
                 code(bare(text)),
                 op.doc,
                 code(meaning(op)),
-                ", ".join(map(code, found)) if sum(map(len, found)) <= LONGEST else "that of its formula",
+                ", ".join(map(code, found)) if sum(map(len, found)) <= LONGEST and "…" not in str(found) else "that of its formula",
                 code(op.keops) if op.keops in keops.OPERATORS else "",
             )
         )

@@ -9,16 +9,14 @@ import numpy as np
 from pairfold.arrays import backend_of
 from pairfold.fold import make_fold
 from pairfold.formula.graph import Node
+from pairfold.formula.operators import OPERATORS
 from pairfold.formula.reference import evaluate
 from pairfold.reductions import Reduction
 from pairfold.runtime.operand import Extent
 
 FLOATS = ["float32", "float64"]
-# How many operands an operator takes, where it is not one.
-ARITY = {"add": 2, "sub": 2, "mul": 2, "div": 2, "pow": 2, "clamp": 3, "lt": 2, "le": 2, "gt": 2, "ge": 2, "eq": 2, "ne": 2, "where": 3,
-         "minimum": 2, "maximum": 2, "atan2": 2, "mod": 2, "hypot": 2, "logaddexp": 2,
-         "inverse_real": 2, "log_hypot": 2, "root_real": 2, "root_imag": 2, "logical_and": 2, "logical_or": 2, "fmax": 2, "fmin": 2,
-         "concat": 2, "dot": 2, "sqdist": 2}  # fmt: skip
+# How many operands an operator takes; two of those that take any number.
+ARITY = {name: op.arity or (2 if name == "concat" else 0) for name, op in OPERATORS.items()}
 
 
 def eps(dtype) -> float:

@@ -1,10 +1,26 @@
 """Pairfold: symbolic matrices F(x_i, y_j) that are reduced, and differentiated, without being stored."""
 
-from .lazy import LazyTensor, Pm, Vi, Vj, cat, concat, where
+from .lazy import LazyTensor, LinearOperator, Pm, Vi, Vj, block, cat, concat, diag, identity, where
 from .lazy.accuracy import accumulate
 from .runtime.progress import progress
 from .runtime.threads import get_num_threads, set_num_threads
 
 __version__ = "0.1.0"
 
-__all__ = ["LazyTensor", "Pm", "Vi", "Vj", "accumulate", "cat", "concat", "get_num_threads", "progress", "set_num_threads", "where"]
+__all__ = [
+    "LazyTensor",
+    "LinearOperator",
+    "Pm",
+    "Vi",
+    "Vj",
+    "accumulate",
+    "block",
+    "cat",
+    "concat",
+    "diag",
+    "get_num_threads",
+    "identity",
+    "progress",
+    "set_num_threads",
+    "where",
+]

@@ -123,6 +123,7 @@ class Row(NamedTuple):
     exact: list[tuple[float, float]]
     domain: tuple[float, float] = (-INF, INF)
     count: int = 300_000  # numbers tested in float64
+    extra: tuple[Any, ...] = ()  # further Python arguments
 
 
 def with_mpmath(fast: Callable[[Array], Array], function: Callable[[Any], Any]) -> Callable[[Array], Array]:
@@ -254,6 +255,14 @@ ROWS = {
         domain=(0, INF),
         count=2000,
     ),
+    "polygamma": Row(
+        with_mpmath(functools.partial(scipy.special.polygamma, 1), lambda x: mpmath.psi(1, x)),
+        [(0, 3), (3, 9), (9, 1e5)],
+        [(0, INF), (-0.0, INF), (-1, INF), (-7, INF), (-1e20, INF), (INF, 0), (-INF, NAN)],
+        domain=(0, INF),
+        count=2000,
+        extra=(1,),
+    ),
 }
 
 
@@ -298,7 +307,7 @@ def test_bound_over_the_whole_type(name: str, bits: int, width: int, kind: str) 
         x = np.concatenate([x, *(RANDOM.uniform(low, high, count // 4) for low, high in row.dense)])
     with np.errstate(invalid="ignore"):
         x = x[~((x < row.domain[0]) | (x > row.domain[1]))]
-    error, where = worst(compiled(bits, width, kind, name), row.reference, x)
+    error, where = worst(compiled(bits, width, kind, name, 1, *row.extra), row.reference, x)
     assert error <= bound(name, bits), where
 
 
@@ -306,7 +315,7 @@ def test_bound_over_the_whole_type(name: str, bits: int, width: int, kind: str) 
 @pytest.mark.parametrize("name", ROWS)
 def test_special_values(name: str, bits: int, width: int, kind: str) -> None:
     x, want = np.array([*ROWS[name].exact, (NAN, NAN)]).astype(f"f{bits // 8}").T
-    got = compiled(bits, width, kind, name)(x)
+    got = compiled(bits, width, kind, name, 1, *ROWS[name].extra)(x)
     np.testing.assert_array_equal(got, want)
     assert np.array_equal(np.signbit(got[want == 0]), np.signbit(want[want == 0]))
 
@@ -457,6 +466,32 @@ def test_gamma_functions_of_negative_numbers(name: str, bits: int, width: int, k
     size = np.maximum(np.abs(exact), np.maximum(np.abs(term), np.abs(exact - term)))
     error = ulps(compiled(bits, width, kind, name)(x), exact, size)
     assert error.max() <= 9, x[np.argmax(error)]
+
+
+@TARGET
+@pytest.mark.parametrize("n", [1, 2, 3, 6])
+def test_polygamma_of_any_order(n: int, bits: int, width: int, kind: str) -> None:
+    """Above 0 to a few ulp; below, the error is that of the two terms, which cancel where n is even."""
+    negative = np.concatenate([RANDOM.uniform(-9, 0, 300), [-1e-5, -0.1, -0.5, -2.5]])
+    x = np.concatenate([RANDOM.uniform(0, 4, 300), RANDOM.uniform(0, 300, 100), negative]).astype(f"f{bits // 8}")
+    with mpmath.workprec(160):
+        exact = [mpmath.psi(n, mpmath.mpf(float(v))) for v in x]
+        sizes = [float(abs(e) + 2 * abs(mpmath.psi(n, 1 + abs(mpmath.mpf(float(v)))))) for e, v in zip(exact, x, strict=True)]
+        wide = np.array([np.longdouble(float(e)) + np.longdouble(float(e - float(e))) for e in exact])
+    got = compiled(bits, width, kind, "polygamma", 1, n)(x)
+    above = x > 0
+    assert ulps(got[above], wide[above]).max() <= 4 + 2 * n
+    assert ulps(got[~above], wide[~above], np.array(sizes)[~above]).max() <= 16 + 8 * n
+
+
+@TARGET
+def test_softmin(bits: int, width: int, kind: str) -> None:
+    a, b, c = (RANDOM.normal(0, 3, 4000).astype(f"f{bits // 8}") for _ in range(3))
+    scale = RANDOM.uniform(0.1, 2, 4000).astype(a.dtype)
+    x, y, z, s = (v.astype(np.longdouble) for v in (a, b, c, scale))
+    exact = -s * np.logaddexp(np.logaddexp(-x / s, -y / s), -z / s)
+    largest = np.maximum(np.maximum(np.abs(x), np.abs(y)), np.maximum(np.abs(z), s * np.log(3)))
+    assert ulps(compiled(bits, width, kind, "softmin", 4)(a, b, c, scale), exact, largest).max() <= 4
 
 
 @TARGET

@@ -15,6 +15,7 @@ from pairfold.formula.graph import Node, apply, const, fingerprint, rewrite, sub
 from pairfold.formula.operators import OPERATORS, power
 from pairfold.formula.reference import evaluate
 from pairfold.formula.simplify import RULES, expand, simplify
+from tests.formula.cases import SHAPED, attributes, fits, formulas
 from tests.helpers import ARITY
 
 X, Y, P = var("i", 0, 3), var("j", 1, 3), var("p", 2, 3)
@@ -145,18 +146,21 @@ for _method, _name in {"add": "add", "sub": "sub", "mul": "mul", "truediv": "div
     setattr(Read, f"__r{_method}__", _binary(_name, swap=True))
 
 
-def read(text: str) -> Node:
+def read(text: str, leaves=(X, Y, P)) -> Node:
     def function(name):
-        def call(*arguments):
+        op = OPERATORS[name]
+
+        def call(*arguments, **axes):
             nodes = [a.node if isinstance(a, Read) else a for a in arguments]
-            if name == "spread":
-                return Read(apply("spread", nodes[0], attrs=(nodes[1],)))
-            return Read(apply(name, *nodes))
+            if name == "einsum":
+                return Read(apply(name, *nodes[1:], attrs=(nodes[0], tuple(axes.values()))))
+            count = op.arity if op.attributes else len(nodes)
+            return Read(apply(name, *nodes[:count], attrs=tuple(nodes[count:])))
 
         return call
 
     names = {name: function(name) for name in OPERATORS} | {"not_": function("logical_not"), "inf": float("inf"), "nan": float("nan")}
-    names |= {"x0": Read(X), "y1": Read(Y), "p2": Read(P)}
+    names |= {str(leaf): Read(leaf) for leaf in leaves}
     return eval(text.replace(" and ", " & ").replace("not(", "not_("), {}, names).node  # noqa: S307
 
 
@@ -180,14 +184,15 @@ def test_printing(formula, text):
 
 @pytest.mark.parametrize("name", [n for n, op in OPERATORS.items() if op.structure != "leaf" and n != "logical_or" and not op.internal])
 def test_what_is_printed_reads_back(name):
+    for formula in formulas(name, 3):
+        assert read(to_string(formula), variables((formula,))) is formula
     choices = [X - Y, -P, apply("square", Y), X + 2, apply("dot", X, Y), Y]
-    attrs = {"powi": (3,), "extract": (1, 2), "spread": (3,)}.get(name, ())
     for start in range(len(choices)):
-        operands = [choices[(start + k) % len(choices)] for k in range(ARITY.get(name, 1))]
-        if name == "extract" and operands[0].dim == 1:
-            continue
-        formula = apply(name, *operands, attrs=attrs)
-        assert read(to_string(formula)) is formula
+        operands = [choices[(start + k) % len(choices)] for k in range(ARITY[name])]
+        for attrs in attributes(name, operands[0].dim) if operands else ():
+            if name not in SHAPED and fits(name, operands, attrs):
+                formula = apply(name, *operands, attrs=attrs)
+                assert read(to_string(formula)) is formula
 
 
 @pytest.mark.parametrize("formula", [apply("square", const(-2) * 1), apply("square", const(-2)), apply("powi", const(-2), attrs=(3,))])
@@ -261,15 +266,15 @@ def test_simplifying_keeps_dimensions():
 
 
 @pytest.mark.parametrize("name", [n for n, op in OPERATORS.items() if op.definition])
-def test_definitions_mean_the_same(name, random):
-    data = [random.normal(size=(3, 3)), random.normal(size=(2, 3))]
-    op = OPERATORS[name]
-    operands = (X, Y) if name in ("dot", "sqdist") else (X - Y,)
-    formula = apply(name, *operands)
-    (plain,) = expand([formula])
-    assert all(n.op.structure != "derived" for n in topological([plain]))
-    assert plain.dim == formula.dim == op.dims([o.dim for o in operands], ())
-    np.testing.assert_allclose(evaluate(plain, data), evaluate(formula, data), rtol=1e-14)
+@pytest.mark.parametrize("dim", [1, 3])
+def test_definitions_mean_the_same(name, dim, random):
+    for formula in formulas(name, dim):
+        data = [random.normal(size=(*{"i": (3,), "j": (2,), "p": ()}[a], dim if k < 6 else 1)) for k, a in enumerate("ijpijpijp")]
+        (plain,) = expand([formula])
+        assert all(n.op.structure != "derived" for n in topological([plain]))
+        assert plain.dim == formula.dim
+        wanted = evaluate(formula, data)
+        np.testing.assert_allclose(np.broadcast_to(evaluate(plain, data), wanted.shape), wanted, rtol=1e-13, atol=1e-13)
 
 
 @pytest.mark.parametrize("n", [-4, -3, -2, -1, 0, 1, 2, 3, 4, 9])
@@ -298,6 +303,24 @@ def test_constants_are_values():
         (lambda: apply("extract", X, attrs=(-1, 1)), "components -1 to -1 asked"),
         (lambda: apply("extract", X, attrs=(0, 0)), "asked of a vector of dimension 3"),
         (lambda: apply("spread", X, attrs=(5,)), "a vector of dimension 3 cannot be spread over 5"),
+        (lambda: apply("insert", X, attrs=(2, 4)), "a vector of dimension 3 does not fit at component 2 of one of dimension 4 in the form"),
+        (lambda: apply("one_hot", X, attrs=(4,)), r"a one-hot vector encodes one number, not 3 in the formula one_hot\(x0, 4\)"),
+        (lambda: apply("one_hot", apply("dot", X, Y), attrs=(0,)), "a vector of 0 components does not exist"),
+        (lambda: apply("cross", X, var("j", 1, 2)), "a cross product takes two vectors of dimension 3, not 3 and 2"),
+        (lambda: apply("weightedsqnorm", var("p", 2, 2), X), "2 weights for a vector of dimension 3, which takes 1, 3 or 3² = 9"),
+        (lambda: apply("weightedsqdist", P, X, var("j", 1, 2)), "inner dimensions 3 and 2 do not broadcast"),
+        (lambda: apply("bspline", P, X, attrs=(1,)), "splines are evaluated at one number, not at 3"),
+        (lambda: apply("bspline", P, var("i", 0, 1), attrs=(2,)), "splines of degree 2 take a degree of at least 0 and at least 4 knots"),
+        (lambda: apply("softdtw_sqdist", X, Y, P), "the smoothness is one number, not 3"),
+        (lambda: apply("matvecmult", X, var("j", 1, 2)), "3 components are no matrix of 2 columns, to be multiplied by a vector of dim"),
+        (lambda: apply("vecmatmult", var("j", 1, 2), X), "3 components are no matrix of 2 rows"),
+        (lambda: apply("kron", X, Y, attrs=((3,), (3, 1))), r"as many axes, not shapes \(3,\) and \(3, 1\)"),
+        (lambda: apply("kron", X, Y, attrs=((2,), (3,))), "inner dimensions 3 and 3 where the axes say 2 and 3"),
+        (lambda: apply("tensordot", X, Y, attrs=((3,), (4,), (0,), (0,))), "inner dimensions 3 and 3 where the axes say 3 and 4"),
+        (lambda: apply("tensordot", X, Y, attrs=((3,), (3,), (1,), (0,))), r"\(1,\) are not different axes of a tensor of shape \(3,\)"),
+        (lambda: apply("tensordot", X, Y, attrs=((1, 3), (3,), (0,), (0,))), r"axes \(0,\) of lengths \[1\] cannot be contracted"),
+        (lambda: apply("tensordot", X, Y, attrs=((3,), (3,), (), (), (0, 2))), r"\(0, 2\) is no permutation of the 2 axes that stay"),
+        (lambda: apply("einsum", X, Y, attrs=("ab,b->a", (2, 3))), "inner dimensions 3 and 3 where the axes say 6 and 3"),
     ],
 )
 def test_dimensions_that_do_not_fit(make, message):

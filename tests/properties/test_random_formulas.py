@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pairfold.formula.differentiate import vjp
 from pairfold.formula.graph import Node, apply, topological, var
-from pairfold.formula.operators import OPERATORS
+from pairfold.formula.operators import OPERATORS, concat, extract
 from pairfold.formula.reference import evaluate
 from pairfold.reductions import REDUCTIONS, KminArgKmin, Sum
 from tests.helpers import ARITY, compute, dense, eps, expected
@@ -18,12 +18,13 @@ from tests.helpers import ARITY, compute, dense, eps, expected
 EXAMPLES = int(os.environ.get("PAIRFOLD_EXAMPLES", "150"))
 relaxed = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
 
-INTERNAL = {"unset", "widen", "narrow", "fmax", "fmin", "exp_nonpositive", "exp_or_zero"}  # made by the planner and by reductions alone
+INTERNAL = {"fmax", "fmin", "exp_nonpositive", "exp_or_zero"} | {n for n, op in OPERATORS.items() if op.internal}  # made by the planner
 NAMES = sorted(name for name, op in OPERATORS.items() if op.structure != "leaf" and name not in INTERNAL)
 DIMS = st.one_of(st.sampled_from([1, 3, 8, 9]), st.integers(1, 20))
 SIZES = st.one_of(st.integers(1, 40), st.sampled_from([63, 64, 65, 255, 256, 257, 300]))
 JUMPS = {"sign", "step", "lt", "le", "gt", "ge", "eq", "ne", "logical_and", "logical_or", "logical_not", "isnan", "where",
-         "floor", "ceil", "trunc", "round", "mod"}  # fmt: skip
+         "floor", "ceil", "trunc", "round", "mod", "ifelse", "argmin", "argmax", "one_hot", "bspline"}  # fmt: skip
+LONGEST = 24  # components of a node
 
 
 @st.composite
@@ -37,24 +38,73 @@ def formulas(draw, jumps: bool = True) -> Node:
     for _ in range(draw(st.integers(1, 6))):
         name = draw(st.sampled_from(usable))
         first = draw(st.sampled_from(pool[-4:]))
-        fitting = [n for n in pool if n.dim in (1, first.dim)]
-        if name == "concat":
-            fitting = [n for n in pool if n.dim + first.dim <= 24] or [pool[0]]
-        others = [draw(st.sampled_from(fitting)) for _ in range(ARITY.get(name, 1) - 1)]
-        attrs: tuple = ()
-        if name == "powi":
-            attrs = (draw(st.sampled_from([-2, 3, 4])),)
-        elif name == "round":
-            attrs = (draw(st.integers(0, 2)),)
-        elif name == "extract":
-            start = draw(st.integers(0, first.dim - 1))
-            attrs = (start, draw(st.integers(1, first.dim - start)))
-        elif name == "spread":
-            attrs = (first.dim if first.dim > 1 else draw(DIMS),)
-        pool.append(apply(name, first, *others, attrs=attrs))
+        pool.append(shaped(draw, name, first, pool) if name in SHAPED else plain(draw, name, first, pool))
     found = pool[-1]
-    assume(found.dim <= 24)
+    assume(found.dim <= LONGEST)
     return found
+
+
+def plain(draw, name: str, first: Node, pool: list[Node]) -> Node:
+    """An operator on operands that broadcast."""
+    fitting = [n for n in pool if n.dim in (1, first.dim)]
+    if name == "concat":
+        fitting = [n for n in pool if n.dim + first.dim <= LONGEST] or [pool[0]]
+    others = [draw(st.sampled_from(fitting)) for _ in range(ARITY[name] - 1)]
+    attrs: tuple = ()
+    if name == "powi":
+        attrs = (draw(st.sampled_from([-2, 3, 4])),)
+    elif name == "round":
+        attrs = (draw(st.integers(0, 2)),)
+    elif name == "polygamma":
+        attrs = (draw(st.integers(1, 3)),)
+    elif name == "extract":
+        start = draw(st.integers(0, first.dim - 1))
+        attrs = (start, draw(st.integers(1, first.dim - start)))
+    elif name == "insert":
+        start = draw(st.integers(0, 3))
+        attrs = (start, first.dim + start + draw(st.integers(0, 3)))
+    elif name == "spread":
+        attrs = (first.dim if first.dim > 1 else draw(DIMS),)
+    return apply(name, first, *others, attrs=attrs)
+
+
+def shaped(draw, name: str, first: Node, pool: list[Node]) -> Node:
+    """An operator whose operands' dimensions follow rules of their own."""
+    other = draw(st.sampled_from(pool))
+    d, e = first.dim, other.dim
+    one = extract(first, draw(st.integers(0, d - 1)), 1)
+    if name == "arange":
+        return apply(name, attrs=(d,)) - first
+    if name == "one_hot":
+        return apply(name, one * 3, attrs=(draw(DIMS),))
+    if name == "weightedsqnorm":
+        return apply(name, draw(st.sampled_from([one, first, apply("tensorprod", first, first)] if d < 6 else [one, first])), first)
+    if name == "weightedsqdist":
+        return apply(name, draw(st.sampled_from([one, first])), first, other if e in (1, d) else one)
+    if name == "cross":
+        return apply(name, concat(one, one + 1, extract(other, 0, 1)), concat(extract(other, e - 1, 1), one * 2, one))
+    if name == "bspline":
+        return apply(name, concat(one - 2, one - 1, one, one + 0.5, one + 2), extract(other, 0, 1), attrs=(draw(st.integers(0, 3)),))
+    if name == "softdtw_sqdist":
+        return apply(name, extract(first, 0, min(d, 3)), extract(other, 0, min(e, 3)), apply("square", one) + 0.5)
+    if name in ("matvecmult", "vecmatmult"):
+        matrix = concat(*[first] * e)
+        pair = (matrix, other) if name == "matvecmult" else (other, matrix)
+        return apply(name, *pair)
+    if d * e > LONGEST:
+        other, e = extract(other, 0, 1), 1
+    if name == "kron":
+        return apply(name, first, other, attrs=((1, d), (e, 1)))
+    if name == "tensordot":
+        return apply(name, first, other, attrs=((d,), (e,), (), (), (1, 0)) if d != e else ((1, d), (d, 1), (1,), (0,)))
+    if name == "einsum":
+        wide = concat(first, one)
+        return apply(name, wide, apply("square", wide), attrs=draw(st.sampled_from([("a,a->", (d + 1,)), ("a,a->a", (d + 1,))])))
+    return apply(name, first, other)  # all pairs of components
+
+
+SHAPED = {"arange", "one_hot", "weightedsqnorm", "weightedsqdist", "cross", "bspline", "softdtw_sqdist", "matvecmult", "vecmatmult",
+          "kron", "tensordot", "einsum", "tensorprod", "difference_matrix"}  # fmt: skip
 
 
 def leaves(formula: Node) -> list[Node]:

@@ -1,19 +1,25 @@
 """From formulas to instructions: the one place that walks a formula graph and emits code, for pack, tile and finish alike.
 
-A vector-valued node is never stored: each of its components is computed where it is used. Short inner dimensions are
+A vector-valued node is not stored: each of its components is computed where it is used. Short inner dimensions are
 unrolled; a long one becomes a loop, and all inner reductions of the same length that can share a loop do. That sharing is
 what makes a register tile: several columns of a step are several copies of the formula, and their loops are one.
+
+Large products of tensors are the exception: see `einsum`.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..formula.graph import Node, topological, value_of
+from ..formula.operators_tensor import axes_of
+from ..plan.schedule import is_large
 from .builder import I64, Value, loop
+from .einsum import emit_large, emit_terms
 from .mathlib import Maths
 
 
@@ -23,8 +29,8 @@ class Index:
 
     base: Value | None
     offset: int
-    low: int
-    high: int
+    low: int = field(compare=False)
+    high: int = field(compare=False)
 
     def moved(self, by: int) -> Index:
         return Index(self.base, self.offset + by, self.low + by, self.high + by)
@@ -42,6 +48,7 @@ def at(component: int) -> Index:
 
 
 FIRST = at(0)
+STORED = at(-1)  # stands for all components: where a node's values are in memory
 
 
 def _key(node: Node, index: Index) -> tuple[Node, Index]:
@@ -76,6 +83,7 @@ class Evaluator:
         self.m, self.rows, self.leaf, self.unroll = m, rows, leaf, unroll
         # Values by (node, index); one scope for each loop that is open, since a value holds only where it was computed.
         self.scopes: list[dict[Any, Sequence[Value]]] = [dict(known or {})]
+        self.stored: set[Node] = set()  # what is in memory, where its scope is open
         self.wanted: set[Node] = set()  # what will be asked for sooner or later, as far as is known
 
     def row(self, r: int, leaf: Leaf | None = None) -> Evaluator:
@@ -113,8 +121,13 @@ class Evaluator:
     def _operands(self, node: Node, index: Index) -> list[tuple[Node, Index]]:
         """The components that a component is computed from in straight-line code."""
         structure = node.op.structure
+        if self._array(node):
+            return []
         if structure == "index":
             return [_key(*_source(node, index))]
+        if structure == "einsum" and not is_large(node):  # its index is a constant: see `boundaries`
+            terms = axes_of(node).terms(index.offset)
+            return [_key(a, at(k)) for side, a in enumerate(node.args) for k in dict.fromkeys(t[side] for t in terms)]
         if structure == "elementwise":
             return [_key(a, index) for a in node.args]
         if structure == "reduce" and node.args[0].dim <= self.unroll:
@@ -128,14 +141,27 @@ class Evaluator:
 
     def _compute(self, node: Node, index: Index) -> Sequence[Value]:
         op = node.op
+        array = self._array(node)
+        if array:
+            b, component = self.m.builder, index.value(self.m.builder)
+            return [b.load(self._place(array, component, r), typ=self.m.real) for r in range(len(self.rows))]
         if op.name == "const":
             return [self.m.const(value_of(node) or 0.0)]
+        if op.structure == "number":
+            return [op.emit(self.m, self._number(index))]  # type: ignore[misc]
         if op.structure == "leaf":
             return self.leaf(node, index, self.rows)
         if op.structure == "index":
             return self.values(*_source(node, index))
         if op.structure == "reduce":
             return self._reduce_loops([node])[0]
+        if op.structure == "einsum":
+            if is_large(node):
+                self.store(node)
+                return self._compute(node, index)
+            left, right = node.args
+            terms = axes_of(node).terms(index.offset)
+            return emit_terms(self.m, [(self.values(left, at(k)), self.values(right, at(l))) for k, l in terms])
         operands = [self.values(a, index) for a in node.args]
         count = max(map(len, operands))
         twin = op.twin(node) if op.twin else None
@@ -147,11 +173,68 @@ class Evaluator:
         assert op.emit is not None
         return [op.emit(self.m, *(v[r % len(v)] for v in operands), *node.attrs) for r in range(count)]
 
+    def _number(self, index: Index) -> Value:
+        """An index as a real number."""
+        if index.base is None:
+            return self.m.const(index.offset)
+        return self.m.splat(self.m.builder.sitofp(index.value(self.m.builder), self.m.scalar))
+
+    # ---- vectors in memory
+    def store(self, node: Node) -> None:
+        """Make all components of a node readable at any index: in memory, where they are not already."""
+        large = is_large(node)
+        if node.op.structure == "leaf" or self._array(node):
+            return
+        if node.dim == 1 and not large:
+            self.values(node)
+            return
+        b, count = self.m.builder, len(self.rows)
+        for a in node.args if large else ():
+            self.store(a)
+        with b.goto_entry_block():  # once, not at each turn of a loop
+            array = b.alloca(self.m.real, node.dim * count)
+        array.align = 64
+
+        def save(component: Value, values: Sequence[Value]) -> None:
+            for r, value in enumerate(values):
+                b.store(value, self._place(array, component, r))
+
+        def copy(index: Index, carried: Sequence[Value]) -> Sequence[Value]:
+            save(index.value(b), self.full(node, index))
+            return carried
+
+        if large:
+            emit_large(self, node, save)
+        else:
+            self.for_components([node], (), copy)
+        self.stored.add(node)
+        self.scopes[-1][node, STORED] = [array]
+
+    def _array(self, node: Node) -> Value | None:
+        """Where a node's components are in memory."""
+        found = self._known((node, STORED)) if node in self.stored else None
+        return found[0] if found else None
+
+    def read(self, node: Node, place: Value, offset: int) -> list[Value]:
+        """The component ``place + offset`` of a node that `store` was called for."""
+        return self.full(node, Index(place, offset, 0, node.dim))
+
+    def _place(self, array: Value, component: Value, row: int) -> Value:
+        b = self.m.builder
+        return b.gep(array, [b.add(b.mul(component, I64(len(self.rows))), I64(row))], source_etype=self.m.real)
+
+    @contextmanager
+    def scope(self) -> Iterator[None]:
+        """What is computed within holds there alone: a turn of a loop."""
+        self.scopes.append({})
+        yield
+        self.scopes.pop()
+
     # ---- inner reductions
     def prepare(self, roots: Iterable[Node]) -> None:
         """Compute the inner reductions below the roots, sharing loops; call before `values` in straight-line code."""
         level: dict[Node, int] = {}
-        groups: dict[tuple[int, int], list[Node]] = defaultdict(list)
+        groups: dict[tuple[int, int | Node], list[Node]] = defaultdict(list)
         done = {node for scope in self.scopes for node, _ in scope}
         order = topological(roots, stop=done)
         self.wanted.update(order)
@@ -160,7 +243,13 @@ class Evaluator:
             if node not in done and node.op.structure == "reduce" and node.args[0].dim > self.unroll:
                 level[node] += 1
                 groups[level[node], node.args[0].dim].append(node)
+            elif node not in done and is_large(node):
+                level[node] += 1
+                groups[level[node], node].append(node)
         for key in sorted(groups, key=lambda k: k[0]):
+            if isinstance(key[1], Node):
+                self.store(key[1])
+                continue
             for node, values in zip(groups[key], self._reduce_loops(groups[key]), strict=True):
                 self.scopes[-1][node, FIRST] = values
 
@@ -233,11 +322,10 @@ class Evaluator:
         offsets = range(self.STEP)
 
         def turn(base: Value, values: list[Value]) -> Sequence[Value]:
-            self.scopes.append({})
             joined: Sequence[Value] = values
-            for offset in reversed(offsets) if descending else offsets:
-                joined = body(Index(base, offset, low, high), joined)
-            self.scopes.pop()
+            with self.scope():
+                for offset in reversed(offsets) if descending else offsets:
+                    joined = body(Index(base, offset, low, high), joined)
             return joined
 
         start, stop, step = (high - self.STEP, low - 1, -self.STEP) if descending else (low, high, self.STEP)
@@ -312,5 +400,7 @@ def boundaries(node: Node) -> frozenset[int]:
             for a in n.args:
                 if a.dim == n.dim:
                     edges |= found[a]
+        elif n.op.structure == "einsum" and not is_large(n):
+            edges = set(range(n.dim + 1))
         found[n] = frozenset(edges)
     return found[node]

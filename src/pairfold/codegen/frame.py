@@ -37,6 +37,7 @@ class Frame:
     def finish(self) -> None:
         """Close the function."""
         self.builder.ret_void()
+        self._setup.position_at_end(self.entry)  # others may have allocated there too
         self._setup.branch(self.function.blocks[1])
 
     # ---- arguments

@@ -46,6 +46,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "gelu": (2.75, 3.5),
     "lgamma": (1.0, 4.0),
     "digamma": (1.0, 4.0),
+    "polygamma": (1.0, 4.0),  # of order 1
 }
 
 
@@ -70,6 +71,13 @@ class Maths(Plane, Special):
     def clamp(self, x: Value, low: Value, high: Value) -> Value:
         """x between low and high, nan where one of the three is: numpy.clip."""
         return self.minimum(self.maximum(x, low), high)
+
+    def softmin(self, a: Value, b: Value, c: Value, scale: Value) -> Value:
+        """-scale·log(exp(-a/scale) + exp(-b/scale) + exp(-c/scale)), without overflow."""
+        least = self.minimum(self.minimum(a, b), c)
+        inverse = self.div(self.const(1.0), scale)
+        terms = [self.exp(self.mul(self.sub(least, v), inverse)) for v in (a, b, c)]
+        return self.sub(least, self.mul(scale, self.log(self.add(self.add(terms[0], terms[1]), terms[2]))))
 
     def mod(self, a: Value, b: Value) -> Value:
         """The remainder of a/b with the sign of b, exactly: numpy.mod; 0 where |a/b| is 2^24 (float32), 2^53 (float64) or more."""

@@ -13,8 +13,7 @@ import numpy as np
 
 from .graph import Node, Operand, apply, const, value_of
 from .operator import OPERATORS, Operator
-from .operators import _call as call
-from .operators import broadcast, extract, spread_to, where
+from .operators_common import broadcast, call, extract, spread_to, where
 
 
 @dataclass(frozen=True, eq=False)
@@ -307,15 +306,16 @@ def _root_imag(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 _TABLE = [
     Operator("inverse_real", "elementwise", broadcast, call("inverse_real"), _inverse_real,
              lambda m, a, b: m.inverse(a, b)[0], twin=lambda n: apply("inverse_real", *n.args[::-1]), joint=lambda m, a, b: m.inverse(a, b),
-             partials=_inverse_partials, cost=22, doc="a / (a² + b²) without overflow, the real part of 1 / (a + bi)",
+             partials=_inverse_partials, cost=22, doc="a / (a² + b²) without overflow, the real part of 1 / (a + bi)", arity=2,
              sign=lambda a, b: a),
     Operator("log_hypot", "elementwise", broadcast, call("log_hypot"), lambda a, b: np.log(np.hypot(a, b)),
-             lambda m, a, b: m.log_hypot(a, b), partials=_log_partials, cost=75, doc="log of sqrt(a² + b²), accurate near 1 too"),
+             lambda m, a, b: m.log_hypot(a, b), partials=_log_partials, cost=75, doc="log of sqrt(a² + b²), accurate near 1 too", arity=2),
     Operator("root_real", "elementwise", broadcast, call("root_real"), _root_real,
              lambda m, a, b: m.root(a, b)[0], twin=lambda n: apply("root_imag", *n.args), joint=lambda m, a, b: m.root(a, b),
-             partials=_root_partials, cost=50, sign=lambda a, b: 1, doc="the real part of sqrt(a + bi); its derivative at 0 is taken as 0"),
+             partials=_root_partials, cost=50, sign=lambda a, b: 1, arity=2,
+             doc="the real part of sqrt(a + bi); its derivative at 0 is taken as 0"),
     Operator("root_imag", "elementwise", broadcast, call("root_imag"), _root_imag,
              lambda m, a, b: m.root(a, b)[1], twin=lambda n: apply("root_real", *n.args), joint=lambda m, a, b: m.root(a, b)[::-1],
-             partials=_root_partials, cost=50, doc="the imaginary part of sqrt(a + bi); its derivative at 0 is taken as 0"),
+             partials=_root_partials, cost=50, doc="the imaginary part of sqrt(a + bi); its derivative at 0 is taken as 0", arity=2),
 ]  # fmt: skip
 OPERATORS.update({op.name: op for op in _TABLE})

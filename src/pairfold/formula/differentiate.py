@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 
-from .graph import Node, Operand, apply, topological
-from .operators import spread_to
+from .graph import Node, Operand, apply, const, topological, value_of
+from .operators import concat, extract, spread, spread_to, zeros
+from .operators_tensor import axes_of
 from .simplify import expand, simplify
 
 
@@ -96,9 +98,235 @@ def jvp(formula: Node, tangents: Mapping[Node, Node]) -> Node | None:
         if op.structure == "index":
             parts = [moved.get(a) or spread_to(apply("spread", 0, attrs=(1,)), a.dim) for a in node.args]
             moved[node] = apply(op.name, *parts, attrs=node.attrs)
+        elif op.structure == "einsum":  # linear in each operand
+            a, b = node.args
+            ways = [way for way, there in (((moved.get(a, a), b), a in moved), ((a, moved.get(b, b)), b in moved)) if there]
+            terms = [apply(op.name, *way, attrs=node.attrs) for way in ways]
+            moved[node] = sum(terms[1:], terms[0])
         elif op.partials:
             terms = [_times(p, moved[a]) for a, p in zip(node.args, op.partials(node), strict=True) if p is not None and a in moved]
             if terms:
                 total = sum(terms[1:], terms[0])
                 moved[node] = apply("sum", spread_to(total, node.args[0].dim)) if op.structure == "reduce" else spread_to(total, node.dim)
     return simplify((moved[root],))[0] if root in moved else None
+
+
+# ---- differential operators
+
+
+def jacobian(formula: Node, v: Node) -> Node:
+    """The derivative of each component by each component of a variable.
+
+    Parameters
+    ----------
+    formula : Node
+        Of dimension D.
+    v : Node
+        A variable, of dimension E.
+
+    Returns
+    -------
+    Node
+        Of dimension D E: the gradient of the first component, then that of the second … KeOps's ``GradMatrix``.
+
+    Raises
+    ------
+    ValueError
+        Where `v` is no variable; so do the other differential operators.
+    """
+    return concat(*(_gradient(_component(formula, k), v) for k in range(formula.dim)))
+
+
+def divergence(formula: Node, v: Node) -> Node:
+    """The trace of the Jacobian, for a formula and a variable of one dimension.
+
+    Raises
+    ------
+    ValueError
+        Where the dimensions differ.
+    """
+    if formula.dim != v.dim:
+        raise ValueError(f"the divergence of a vector of dimension {formula.dim} by one of dimension {v.dim}: the two must agree")
+    return _trace(formula, v)
+
+
+def laplacian(formula: Node, v: Node) -> Node:
+    """The sum of the second derivatives by each component of a variable, of each component of the formula."""
+    gradients = (_gradient(_component(formula, k), v) for k in range(formula.dim))
+    return concat(*(divergence(g, v) for g in gradients))
+
+
+def trace_operator(formula: Node, v: Node) -> Node:
+    """The trace of the matrix of a linear function of v.
+
+    Parameters
+    ----------
+    formula : Node
+        Linear in `v`, of its dimension, or of dimension 1: then the function repeats its one row.
+
+    Raises
+    ------
+    ValueError
+        Where the formula is not linear, or of another dimension.
+    """
+    _require_linear(formula, v)
+    if formula.dim not in (1, v.dim):
+        raise ValueError(f"the trace of a function from dimension {v.dim} to dimension {formula.dim}: the two must agree")
+    return _trace(spread_to(formula, v.dim), v)
+
+
+def adjoint_operator(formula: Node, v: Node, u: Node) -> Node:
+    """The adjoint of a linear function of v, applied to u: of the dimension of `v`, for `u` of that of the formula.
+
+    Raises
+    ------
+    ValueError
+        Where the formula is not linear, or `u` of another dimension.
+    """
+    _require_linear(formula, v)
+    if u.dim not in (1, formula.dim):
+        raise ValueError(
+            f"the adjoint of a function to dimension {formula.dim} applied to a vector of dimension {u.dim}: the two must agree"
+        )
+    return _gradient(formula, v, u)
+
+
+def is_linear(formula: Node, v: Node) -> bool:
+    """Whether the formula is built as a linear function of v."""
+    (root,) = expand((formula,))
+    linear = {v}
+    for node in topological([root]):
+        if any(a in linear for a in node.args):
+            if not _keeps_linear(node, [a in linear for a in node.args]):
+                return False
+            linear.add(node)
+    return root in linear or _is_zero(root)
+
+
+def _keeps_linear(node: Node, linear: Sequence[bool]) -> bool:
+    """Whether an operator is linear in those operands that are, taken together."""
+    all_or_zero = [there or _is_zero(a) for a, there in zip(node.args, linear, strict=True)]
+    if node.op.name in ("add", "sub", "neg", "sum") or node.op.structure == "index":
+        return all(all_or_zero)
+    if node.op.name in ("mul", "einsum"):
+        return sum(linear) == 1
+    if node.op.name == "div":
+        return not linear[1]
+    return node.op.name == "where" and not linear[0] and all(all_or_zero[1:])
+
+
+def _is_zero(node: Node) -> bool:
+    """Whether the node is the number 0, repeated or not."""
+    return node.op.name == "spread" and _is_zero(node.args[0]) or value_of(node) == 0
+
+
+def _require_linear(formula: Node, v: Node) -> None:
+    _require_variable(v)
+    if not is_linear(formula, v):
+        raise ValueError(f"{formula} is not built as a linear function of {v}")
+
+
+def _require_variable(v: Node) -> None:
+    if v.op.name != "var":
+        raise ValueError(f"derivatives are taken by variables, not by {v}")
+
+
+def _gradient(formula: Node, v: Node, cotangent: Node | None = None) -> Node:
+    """A vector–Jacobian product, zeros where the formula does not depend on the variable."""
+    _require_variable(v)
+    (found,) = vjp(formula, [v], spread(1, 1) if cotangent is None else cotangent)
+    return zeros(v.dim) if found is None else found
+
+
+def _trace(formula: Node, v: Node) -> Node:
+    """Σ_k of the derivative of the k-th component by the k-th of v.
+
+    Along operators that work component by component the Jacobian is diagonal: a vector of weights runs back from the root. What
+    all components share, a number, adds the inner product of the weights and its gradient.
+    """
+    _require_variable(v)
+    (root,) = expand((formula,))
+    order = topological([root])
+    needed: set[Node] = set()
+    for node in order:
+        if node is v or any(a in needed for a in node.args):
+            needed.add(node)
+    weights: dict[Node, Node] = {root: const(1)}
+    terms: list[Node] = []
+
+    def accumulate_weight(a: Node, weight: Node) -> None:
+        if a.dim > 1:
+            weights[a] = weights[a] + weight if a in weights else weight
+        else:
+            terms.append(apply("dot", weight, _gradient(a, v)))
+
+    for node in reversed(order):
+        weight = weights.get(node)
+        if weight is None or node not in needed:
+            continue
+        if node is v:
+            terms.append(apply("sum", weight) if weight.dim > 1 else v.dim * weight)
+        elif v.dim == 1 or node.op.name == "spread":
+            terms.append(apply("dot", weight, _gradient(node if v.dim == 1 else node.args[0], v)))
+        elif node.op.structure == "elementwise":
+            assert node.op.partials is not None
+            for a, partial in zip(node.args, node.op.partials(node), strict=True):
+                if partial is not None and a in needed:
+                    accumulate_weight(a, _times(partial, weight))
+        else:
+            diagonal = (_component(_gradient(_component(node, k), v), k) for k in range(v.dim))
+            terms.append(apply("dot", weight, concat(*diagonal)))
+    return simplify(expand((sum(terms[1:], terms[0]),)))[0] if terms else const(0)
+
+
+def _component(formula: Node, k: int) -> Node:
+    """A component of a formula as a formula of its own: derivatives of it touch no other component, and hold no zeros for them."""
+    (root,) = expand((formula,))
+    done: dict[tuple[Node, int], Node] = {}
+    pending = [(root, k)]
+    while pending:
+        node, number = pending[-1]
+        sources = _sources(node, number)
+        missing = [source for source in sources if source not in done]
+        if missing:
+            pending += missing
+            continue
+        parts = [done[source] for source in sources]
+        if node.op.structure == "elementwise" and parts:
+            done[node, number] = apply(node.op.name, *parts, attrs=node.attrs)
+        else:
+            done[node, number] = parts[0] if parts else _taken(node, number)
+        pending.pop()
+    return done[root, k]
+
+
+def _sources(node: Node, k: int) -> list[tuple[Node, int]]:
+    """Which components of operands make a component, where those are enough."""
+    if node.dim == 1:
+        return []
+    if node.op.structure == "elementwise":
+        return [(a, k if a.dim > 1 else 0) for a in node.args]
+    if node.op.structure != "index":
+        return []
+    ends = [*accumulate(a.dim for a in node.args)]
+    if node.op.name == "concat":
+        part = next(p for p, end in enumerate(ends) if k < end)
+        return [(node.args[part], k - ends[part] + node.args[part].dim)]
+    (a,) = node.args
+    return [(a, k + node.attrs[0] if node.op.name == "extract" else k if a.dim > 1 else 0)]
+
+
+def _taken(node: Node, k: int) -> Node:
+    """A component of a node that has no simpler source."""
+    if node.op.structure == "number":
+        return const(k)
+    if node.op.structure != "einsum" or node.dim == 1:
+        return extract(node, k, 1)
+    sides = zip(*axes_of(node).terms(k), strict=True)
+    return apply("dot", *(_gathered(a, places) for a, places in zip(node.args, sides, strict=True)))
+
+
+def _gathered(a: Node, places: Sequence[int]) -> Node:
+    """The components at those places, in as few slices as there are."""
+    starts = [n for n, k in enumerate(places) if n == 0 or k != places[n - 1] + 1]
+    return concat(*(extract(a, places[n], stop - n) for n, stop in zip(starts, [*starts[1:], len(places)], strict=True)))

@@ -24,7 +24,8 @@ class Operator:
     structure : str
         How a component of the result follows from the operands: ``"leaf"``; ``"elementwise"``, component by component,
         operands of dimension 1 broadcast; ``"reduce"``, one number from all components of the operand; ``"index"``,
-        components moved, none computed; ``"derived"``, by `definition`.
+        components moved, none computed; ``"number"``, from its own number alone; ``"einsum"``, sums of products of components of
+        two operands; ``"derived"``, by `definition`.
     dims : callable
         From the operands' dimensions and the attributes, the result's; a string says why there is none.
     show : callable
@@ -32,12 +33,13 @@ class Operator:
     numpy : callable
         The meaning on float64 arrays whose last axis is the inner one: ``numpy(*operands, *attrs)``.
     emit : callable, optional
-        ``emit(m, *components, *attrs)``: one component on the lanes `m`. For ``"reduce"``: ``emit(m, a, b)`` joins two.
+        ``emit(m, *components, *attrs)``: one component on the lanes `m`. For ``"reduce"``: ``emit(m, a, b)`` joins two. For
+        ``"number"``: ``emit(m, number)``.
     partials : callable, optional
         ``partials(node)``: for each operand the derivative of a component of the node with respect to the matching
         component of the operand, as a formula; None where it is zero. For ``"elementwise"`` and ``"reduce"``.
     transpose : callable, optional
-        ``transpose(node, g)``: for each operand, the transposed linear map applied to g. For ``"index"``.
+        ``transpose(node, g)``: for each operand, the transposed linear map applied to g. For ``"index"`` and ``"einsum"``.
     definition : callable, optional
         ``definition(*operands, *attrs)``: the formula that a derived operator stands for.
     identity : float
@@ -58,6 +60,10 @@ class Operator:
         ``twin(node)``: another node, which costs little where this one is computed.
     joint : callable, optional
         ``joint(m, *components, *attrs)``: a component of the node and one of its twin, at once.
+    arity : int
+        How many operands it takes; 0 where any number.
+    attributes : tuple of str
+        The names of its static parameters, in the order in which they are written behind the operands.
     """
 
     name: str
@@ -78,6 +84,8 @@ class Operator:
     internal: bool = False
     twin: Callable[[Node], Node] | None = None
     joint: Callable[..., tuple[Any, Any]] | None = None
+    arity: int = 1
+    attributes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return self.name

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from .graph import Node, apply, const, rewrite, value_of
+from .graph import Node, apply, const, rewrite, topological, value_of
 
 Pattern = Any
 Bindings = dict[str, Node]
@@ -92,12 +92,15 @@ def simplify(roots: Sequence[Node]) -> tuple[Node, ...]:
 
 
 def expand(roots: Sequence[Node]) -> tuple[Node, ...]:
-    """The formulas with derived operators replaced by their definitions."""
+    """The formulas with derived operators replaced by their definitions, which may be made of derived ones too."""
 
     def define(node: Node) -> Node | None:
         return node.op.definition(*node.args, *node.attrs) if node.op.definition else None
 
-    return tuple(rewrite(roots, define))
+    formulas = tuple(roots)
+    while any(n.op.definition for n in topological(formulas)):
+        formulas = tuple(rewrite(formulas, define))
+    return formulas
 
 
 def specialise(roots: Sequence[Node]) -> tuple[Node, ...]:
@@ -108,12 +111,13 @@ def specialise(roots: Sequence[Node]) -> tuple[Node, ...]:
         value = value_of(node)
         if value is not None:
             sign[node] = (value > 0) - (value < 0)
-        elif node.op.name == "var":
+            return node
+        if node.op.name == "var":
             sign[node] = node.attrs[3]
-        elif node.op.name == "exp" and sign[node.args[0]] < 0:
+            return node
+        if node.op.name == "exp" and sign[node.args[0]] < 0:
             node = apply("exp_nonpositive", node.args[0])
-        if node.args:
-            sign[node] = node.op.sign(*(sign[a] for a in node.args))
+        sign[node] = node.op.sign(*(sign[a] for a in node.args))
         return node
 
     return tuple(rewrite(roots, change))

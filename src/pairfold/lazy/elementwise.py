@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..formula.graph import apply
 from ..formula.operators import power
+from .operators import LinearOperator
 from .symbolic import Symbolic, combine
 
 if TYPE_CHECKING:
@@ -16,13 +17,13 @@ class Elementwise(Symbolic):
     """What acts on each component of each pair alone. Arrays and numbers mix with LazyTensors on either side."""
 
     def __add__(self, other: Any) -> LazyTensor:
-        return self._apply("add", other)
+        return NotImplemented if isinstance(other, LinearOperator) else self._apply("add", other)
 
     def __sub__(self, other: Any) -> LazyTensor:
-        return self._apply("sub", other)
+        return NotImplemented if isinstance(other, LinearOperator) else self._apply("sub", other)
 
     def __mul__(self, other: Any) -> LazyTensor:
-        return self._apply("mul", other)
+        return NotImplemented if isinstance(other, LinearOperator) else self._apply("mul", other)
 
     def __truediv__(self, other: Any) -> LazyTensor:
         return self._apply("div", other)

@@ -43,6 +43,8 @@ class Explained(Folds):
         ------
         ValueError
             Where there is no such reduction.
+        TypeError
+            Where the arrays are not in the CPU's memory, or there is none.
 
         Examples
         --------
@@ -95,6 +97,9 @@ class _Asked(Exception):
         from ..explain import explain
 
         backend, fold = self.backend, self.fold
+        for device in map(backend.device, self.arrays):
+            if device != "cpu":
+                raise TypeError(f"explain is about the CPU, but the arrays are on {device}: ask the same of x.cpu()")
         described, operands = [], []
         for array, variable in zip(self.arrays, fold.variables, strict=True):
             number = variable.axes == 0 and tuple(array.shape) == (1,)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Set
-from functools import wraps
+from collections.abc import Set
 from typing import Any
 
 import numpy as np
@@ -15,29 +14,12 @@ from ..formula.graph import Node, to_string
 from ..reductions import KMIN, REDUCTIONS, LogSumExp, Reduction, Sum, SumSoftMaxWeight, WeightedLogSumExp
 from ..runtime.operand import Extent
 from .accuracy import accumulation_of
+from .axes import BATCH, COLUMNS, INNER, ROWS, Axis, both_spellings
+from .operators import LinearOperator, product
 from .symbolic import Leaf, Symbolic, merge, readable
 
-Axis = int | tuple[int, ...] | None
-# The axes of a symbolic matrix. Those in front, the batch, are only ever reduced together with all others.
-BATCH, ROWS, COLUMNS, INNER = -1, 0, 1, 2
 # Sums of ones are exact in float32 up to here.
 COUNTED_EXACTLY = 1 << 24
-
-
-def _both_spellings(method: Callable[..., Any]) -> Callable[..., Any]:
-    """A method that takes NumPy's ``axis`` and ``keepdims`` by PyTorch's names too, ``dim`` and ``keepdim``."""
-
-    @wraps(method)
-    def spelt(self: Any, *args: Any, **options: Any) -> Any:
-        for ours, theirs in (("axis", "dim"), ("keepdims", "keepdim")):
-            if theirs in options:
-                value = options.pop(theirs)
-                if options.setdefault(ours, value) != value:
-                    given = f"{ours}={options[ours]} and {theirs}={value}"
-                    raise ValueError(f"{method.__name__} was given {given}: they are two names for the same, give one")
-        return method(self, *args, **options)
-
-    return spelt
 
 
 def _wide(dtype: str) -> str:
@@ -174,7 +156,7 @@ class Folds(Symbolic):
 
     # ---- sums
 
-    @_both_spellings
+    @both_spellings
     def sum(self, axis: Axis = None, keepdims: bool = False, **accuracy: Any) -> Any:
         """Sum along rows, columns, both, or of the components of each vector.
 
@@ -204,7 +186,7 @@ class Folds(Symbolic):
         """
         return self._along_any(Sum(accumulation_of(**accuracy)), axis, keepdims)
 
-    @_both_spellings
+    @both_spellings
     def mean(self, axis: Axis = None, keepdims: bool = False, **accuracy: Any) -> Any:
         """Mean; see `sum` for the parameters."""
         axes = self._axes("mean", axis)
@@ -213,7 +195,7 @@ class Folds(Symbolic):
         mean = self._sums(axes, **accuracy) / self._count(axes)
         return self._finished(mean, axes, keepdims)
 
-    @_both_spellings
+    @both_spellings
     def var(self, axis: Axis = None, keepdims: bool = False, ddof: float | None = None, correction: float | None = None) -> Any:
         """Variance, in two passes: about the mean, so that data far from 0 lose nothing.
 
@@ -255,12 +237,12 @@ class Folds(Symbolic):
         found = self._kind.backend.module.maximum(found, found * 0) / max(n - off, 0)  # type: ignore[union-attr]
         return self._finished(found if self._inner and INNER not in axes else found[..., 0], axes, keepdims)
 
-    @_both_spellings
+    @both_spellings
     def std(self, axis: Axis = None, keepdims: bool = False, ddof: float | None = None, correction: float | None = None) -> Any:
         """Standard deviation: the root of `var`."""
         return self._root(self.var(axis, keepdims, ddof, correction))
 
-    @_both_spellings
+    @both_spellings
     def norm(self, axis: Axis = None, keepdims: bool = False) -> Any:
         """Euclidean norm of each row or column, or of each vector; the Frobenius norm along both axes.
 
@@ -274,12 +256,12 @@ class Folds(Symbolic):
             return self._apply("norm2", inner=keepdims)
         return self._finished(self._root(self._apply("square")._sums(axes)), axes, keepdims)
 
-    @_both_spellings
+    @both_spellings
     def prod(self, axis: Axis = None, keepdims: bool = False) -> Any:
         """Product; see `sum` for the axes. Along the inner axis together with others alone."""
         return self._along_any(REDUCTIONS["prod"](), axis, keepdims)
 
-    @_both_spellings
+    @both_spellings
     def logsumexp(self, axis: Axis = None, keepdims: bool = False, weight: Any = None, **accuracy: Any) -> Any:
         """log Σ exp, without overflow; with a weight, log Σ weight · exp.
 
@@ -296,7 +278,7 @@ class Folds(Symbolic):
             return self._along_any(plain, axis, keepdims)
         return self._along_any(WeightedLogSumExp(accumulation), axis, keepdims, weight, plain)
 
-    @_both_spellings
+    @both_spellings
     def sumsoftmaxweight(self, weight: Any, axis: Axis = None, keepdims: bool = False, **accuracy: Any) -> Any:
         """Σ exp · weight / Σ exp along the rows or the columns: the mean of the weights under the softmax, as in attention."""
         return self._along_one(SumSoftMaxWeight(accumulation_of(**accuracy)), axis, keepdims, weight)
@@ -324,12 +306,12 @@ class Folds(Symbolic):
 
     # ---- what counts
 
-    @_both_spellings
+    @both_spellings
     def any(self, axis: Axis = None, keepdims: bool = False) -> Any:
         """Whether some number is not 0, as booleans; see `sum` for the axes. Along the inner axis alone, 1 or 0."""
         return self._truth("max", axis, keepdims)
 
-    @_both_spellings
+    @both_spellings
     def all(self, axis: Axis = None, keepdims: bool = False) -> Any:
         """Whether no number is 0, as booleans; see `sum` for the axes. Along the inner axis alone, 1 or 0."""
         return self._truth("min", axis, keepdims)
@@ -338,7 +320,7 @@ class Folds(Symbolic):
         found = self._apply("ne", 0)._along_any(REDUCTIONS[name](), axis, keepdims)
         return found if isinstance(found, Symbolic) else found > 0
 
-    @_both_spellings
+    @both_spellings
     def count_nonzero(self, axis: Axis = None, keepdims: bool = False) -> Any:
         """How many numbers are not 0, int64; see `sum` for the axes. Along the inner axis alone a LazyTensor."""
         axes = self._axes("count_nonzero", axis)
@@ -351,17 +333,17 @@ class Folds(Symbolic):
 
     # ---- selections
 
-    @_both_spellings
+    @both_spellings
     def min(self, axis: Axis = None, keepdims: bool = False) -> Any:
         """Minimum; nan wins, as in NumPy. See `sum` for the axes."""
         return self._along_any(REDUCTIONS["min"](), axis, keepdims)
 
-    @_both_spellings
+    @both_spellings
     def max(self, axis: Axis = None, keepdims: bool = False) -> Any:
         """Maximum; nan wins, as in NumPy. See `sum` for the axes."""
         return self._along_any(REDUCTIONS["max"](), axis, keepdims)
 
-    @_both_spellings
+    @both_spellings
     def argmin(self, axis: Axis = None, keepdims: bool = False) -> Any:
         """Index of the minimum, int64; ties go to the lowest, nan counts as smallest. -1 where there is none.
 
@@ -369,7 +351,7 @@ class Folds(Symbolic):
         """
         return self._place("min", axis, keepdims)
 
-    @_both_spellings
+    @both_spellings
     def argmax(self, axis: Axis = None, keepdims: bool = False) -> Any:
         """Index of the maximum, int64; ties go to the lowest, nan counts as largest. -1 where there is none. See `argmin`."""
         return self._place("max", axis, keepdims)
@@ -410,17 +392,17 @@ class Folds(Symbolic):
         best = self._merged(values, REDUCTIONS[name]())[..., None]
         return module.amin(module.where((values == best) | (values != values), index, 2**63 - 1), -1)
 
-    @_both_spellings
+    @both_spellings
     def min_argmin(self, axis: Axis = None, keepdims: bool = False) -> Any:
         """Minimum along the rows or the columns, and its index: two arrays from one pass."""
         return self._along_one(REDUCTIONS["min_argmin"](), axis, keepdims)
 
-    @_both_spellings
+    @both_spellings
     def max_argmax(self, axis: Axis = None, keepdims: bool = False) -> Any:
         """Maximum along the rows or the columns, and its index: two arrays from one pass."""
         return self._along_one(REDUCTIONS["max_argmax"](), axis, keepdims)
 
-    @_both_spellings
+    @both_spellings
     def Kmin(self, K: int, axis: Axis = None) -> Any:  # noqa: N802, N803  # KeOps's names
         """The K smallest values along the rows or the columns, in increasing order; nan comes last.
 
@@ -435,12 +417,12 @@ class Folds(Symbolic):
         """
         return self._k_smallest("Kmin", K, axis)
 
-    @_both_spellings
+    @both_spellings
     def argKmin(self, K: int, axis: Axis = None) -> Any:  # noqa: N802, N803
         """The indices, int64, of the K smallest values along the rows or the columns; ties go to the lowest. See `Kmin`."""
         return self._k_smallest("argKmin", K, axis)
 
-    @_both_spellings
+    @both_spellings
     def Kmin_argKmin(self, K: int, axis: Axis = None) -> Any:  # noqa: N802, N803
         """The K smallest values and their indices: two arrays from one pass. See `Kmin`."""
         return self._k_smallest("Kmin_argKmin", K, axis)
@@ -463,9 +445,11 @@ class Folds(Symbolic):
         Returns
         -------
         array, (…, M) or (…, M, E)
+        LinearOperator
+            Of a LazyTensor or LinearOperator: it applies one after the other.
         """
-        if isinstance(b, Symbolic):
-            raise TypeError("K @ b takes an array b; the product of two symbolic matrices is not computed: reduce one of them first")
+        if isinstance(b, (Symbolic, LinearOperator)):
+            return product(self, b)
         if not is_array(b):
             raise TypeError(f"K @ b takes an array b, not {type(b).__name__}")
         if self._inner and self.formula.dim != 1:

@@ -13,7 +13,8 @@ from ..formula.graph import Node, apply, rewrite, var
 from ..formula.operators import extract
 from ..reductions import Sum
 from ..runtime import memory
-from .folds import COLUMNS, ROWS, Folds
+from .axes import COLUMNS, ROWS
+from .folds import Folds
 from .keys import Key, indices, is_points, read
 from .symbolic import Leaf, Lengths
 

@@ -71,7 +71,7 @@ class Symbolic:
             return
         self._kind, self._batch, self._lengths, self._mask = None, (), (None, None), None
         if is_array(x) and backend_of(x).dtype(x) not in STORED:
-            x = _number(x)
+            x = number(x)
         if isinstance(x, bool) or not (isinstance(x, (int, float)) or is_array(x)):
             raise TypeError(f"a LazyTensor is made from a NumPy array, a PyTorch tensor or a number, not from {type(x).__name__}")
         if isinstance(x, (int, float)):
@@ -202,7 +202,7 @@ class Symbolic:
 # ---- arrays
 
 
-def _number(x: Any) -> Any:
+def number(x: Any) -> Any:
     """A Python number in place of an array of no axes that nothing is differentiated by: it has no part in choosing a type."""
     if is_array(x) and x.ndim == 0 and not getattr(x, "is_cuda", False) and not getattr(x, "requires_grad", False):
         value = x.item()
@@ -282,7 +282,7 @@ def same(a: Leaf, b: Leaf) -> bool:
 
 def lift(value: Any, of: type) -> LazyTensor:
     """A LazyTensor, made from an array or a number where the value is none."""
-    made: Any = value if isinstance(value, Symbolic) else of(_number(value))
+    made: Any = value if isinstance(value, Symbolic) else of(number(value))
     return made
 
 
@@ -330,7 +330,7 @@ def _check(lazies: Sequence[Symbolic]) -> tuple[Kind | None, tuple[int, ...], Le
 
     for lazy in lazies:
         if lazy._kind is not None and lazy._kind != kind:
-            kind = lazy._kind if kind is None else _common(kind, lazy._kind)
+            kind = lazy._kind if kind is None else common(kind, lazy._kind)
         if lazy._batch != batch:
             try:
                 batch = np.broadcast_shapes(batch, lazy._batch)
@@ -346,7 +346,7 @@ def _check(lazies: Sequence[Symbolic]) -> tuple[Kind | None, tuple[int, ...], Le
     return kind, batch, (lengths[0], lengths[1])
 
 
-def _common(a: Kind, b: Kind) -> Kind:
+def common(a: Kind, b: Kind) -> Kind:
     if a.backend is not b.backend:
         raise TypeError(f"a formula mixes {a.backend.name} and {b.backend.name} arrays: convert one of them")
     if a.device != b.device:

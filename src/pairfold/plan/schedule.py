@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ..formula.graph import Node, topological
+from ..formula.operators_tensor import products
 from ..reductions import Reduction
 
 
@@ -82,6 +83,12 @@ class Schedule:
 
 UNROLL = 8
 BUFFERS = ("row", "col", "par")
+MOST_WRITTEN_OUT = 512  # products of an einsum that are written out; more are loops
+
+
+def is_large(node: Node) -> bool:
+    """Whether a node is an einsum too long to be written out."""
+    return node.op.structure == "einsum" and products(node) > MOST_WRITTEN_OUT
 
 
 def choose(body: Sequence[Node], reduction: Reduction, bits: int, machine: Machine) -> Schedule:
@@ -91,11 +98,15 @@ def choose(body: Sequence[Node], reduction: Reduction, bits: int, machine: Machi
     lanes = machine.vector_bits // bits
     many = machine.registers >= 32
     loops = [n for n in topological(body) if n.op.structure == "reduce" and n.args[0].dim > UNROLL]
+    tensors = [n for n in topological(body) if n.op.structure == "einsum"]
     state = sum(
         f.dim * (2 if f.kind == "double" and bits == 32 else 1) for f in reduction.fields([f.dim for f in body]) if not f.compensates
     )
     in_registers = not reduction.guarded and state <= (6 if many else 3)
-    if loops:
+    if tensors and not reduction.guarded:
+        rows, columns = (4 if many else 2) if in_registers and any(map(is_large, tensors)) else 1, 1
+        shape = f"products of matrices keep whole vectors for each row: {rows} {'vector' if rows == 1 else 'vectors'} of rows at once"
+    elif loops:
         longest = max(n.args[0].dim for n in loops)
         if reduction.guarded:
             rows, columns = (4, 4) if many else (2, 4)

@@ -1,0 +1,27 @@
+"""The axes of a symbolic matrix, and how users name them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+Axis = int | tuple[int, ...] | None
+# Those in front of the rows, the batch, are only ever reduced together with all others.
+BATCH, ROWS, COLUMNS, INNER = -1, 0, 1, 2
+
+
+def both_spellings(method: Callable[..., Any]) -> Callable[..., Any]:
+    """A method that takes NumPy's ``axis`` and ``keepdims`` by PyTorch's names too, ``dim`` and ``keepdim``."""
+
+    @wraps(method)
+    def spelt(self: Any, *args: Any, **options: Any) -> Any:
+        for ours, theirs in (("axis", "dim"), ("keepdims", "keepdim")):
+            if theirs in options:
+                value = options.pop(theirs)
+                if options.setdefault(ours, value) != value:
+                    given = f"{ours}={options[ours]} and {theirs}={value}"
+                    raise ValueError(f"{method.__name__} was given {given}: they are two names for the same, give one")
+        return method(self, *args, **options)
+
+    return spelt
