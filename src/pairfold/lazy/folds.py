@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from typing import Any
 
 import numpy as np
 
 from ..arrays import is_array
-from ..fold import make_fold
+from ..arrays.base import Backend
+from ..fold import Fold, make_fold
 from ..formula.graph import Node, to_string
 from ..reductions import KMIN, REDUCTIONS, LogSumExp, Reduction, Sum, SumSoftMaxWeight, WeightedLogSumExp
 from ..runtime.operand import Extent
+from ..runtime.pattern import Pattern
 from .accuracy import accumulation_of
 from .axes import BATCH, COLUMNS, INNER, ROWS, Axis, both_spellings
 from .operators import LinearOperator, product
@@ -36,6 +38,12 @@ class Folds(Symbolic):
 
     # ---- how they are computed
 
+    def _results(
+        self, backend: Backend, fold: Fold, arrays: Sequence[Any], extent: Extent, dtype: str, pattern: Pattern | None
+    ) -> tuple[Any, ...]:
+        """What a fold gives: the one place where all reductions pass."""
+        return backend.results(fold, arrays, extent, dtype, pattern)
+
     def _run(self, formulas: tuple[Node, ...], reduction: Reduction, axis: int, dtype: str | None = None) -> Any:
         """Reduce formulas over self's leaves along the rows or the columns, and give the results the shapes that the user expects."""
         if self._kind is None:
@@ -49,7 +57,7 @@ class Folds(Symbolic):
         arrays = [backend.scalar(v, _wide(dtype), first) if isinstance(v, float) else v for v in values]
         lengths = [1 if n is None else n for n in self._lengths]
         extent = Extent(self._batch, lengths[1 - axis], lengths[axis])
-        results = backend.results(fold, arrays, extent, dtype, pattern)
+        results = self._results(backend, fold, arrays, extent, dtype, pattern)
         if mask:
             kinds = [r.kind for r in fold.results]
             results = tuple(mask.put_back(r, kind, axis, len(self._batch)) for r, kind in zip(results, kinds, strict=True))
