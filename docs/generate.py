@@ -34,11 +34,13 @@ LONGEST = 240  # text of a formula in a table
 
 # Attributes to show an operator with, where it has any, and dimensions of its operands, where any will not do.
 ATTRIBUTES: dict[str, tuple[Any, ...]] = {
-    "powi": (3,), "round": (2,), "polygamma": (2,), "extract": (1, 2), "insert": (1, 5), "spread": (3,), "arange": (3,), "one_hot": (3,),
-    "take": (2,), "index": (-1,), "bspline": (2,), "einsum": ("kl,l->k", (2, 3)), "kron": ((1, 3), (3, 1)), "tensordot": ((2, 3), (3,), (1,), (0,)),
+    "powi": (3,), "round": (2,), "polygamma": (2,), "index": (7,), "take": (2,),
+    "extract": (1, 2), "insert": (1, 5), "spread": (3,), "arange": (3,), "one_hot": (3,),
+    "bspline": (2,), "einsum": ("kl,l->k", (2, 3)), "kron": ((1, 3), (3, 1)), "tensordot": ((2, 3), (3,), (1,), (0,)),
 }  # fmt: skip
 DIMS: dict[str, tuple[int, ...]] = {
-    "spread": (1,), "one_hot": (1,), "take": (6, 1), "bspline": (6, 1), "weightedsqnorm": (9, 3), "weightedsqdist": (9, 3, 3), "softdtw_sqdist": (3, 3, 1),
+    "spread": (1,), "one_hot": (1,), "take": (6, 1), "bspline": (6, 1),
+    "weightedsqnorm": (9, 3), "weightedsqdist": (9, 3, 3), "softdtw_sqdist": (3, 3, 1),
     "einsum": (6, 3), "matvecmult": (6, 3), "vecmatmult": (3, 6), "tensordot": (6, 3),
 }  # fmt: skip
 # What the example means, where the record's own words take more than a line.

@@ -129,6 +129,23 @@ def test_packed_formulas_have_names(random):
     assert re.fullmatch(r"\(r0 \* y1\) \+ c\d", line(told, "pair"))
 
 
+def test_masks(random):
+    K = gauss(random, 300, 400, 3)
+    for axis in (0, 1):
+        for masked, there in ((K.tril(), np.tril(np.ones((300, 400)))), (K.band(5, 7), np.tri(300, 400, 7) - np.tri(300, 400, -6))):
+            told = masked.explain(reduction="logsumexp", axis=axis)
+            assert there.sum() <= told.pairs < 300 * 400
+            assert told.title.startswith("logsumexp") and f"of 300 × 400 pairs, of which {told.pairs} take part" in told.title
+            assert re.match(r"where .* <= [57]|where .* <= 0", line(told, "pair"))
+            assert told.operations > K.explain(reduction="logsumexp", axis=axis).operations
+            ET.fromstring(told._repr_html_())
+    masked.sum(axis=0)
+    assert masked.explain(axis=0).measured.pairs == masked.explain(axis=0).pairs
+    rows, columns = np.array([[0, 100], [100, 300]]), np.array([[0, 150], [150, 400]])
+    told = K.blocks(rows, columns, np.eye(2, dtype=bool)).explain()
+    assert told.pairs == 100 * 150 + 200 * 250 and "where" not in line(told, "pair")
+
+
 # ---- squared distances
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..arrays.base import Backend
 from ..fold import Fold
 from ..runtime.operand import Extent
+from ..runtime.pattern import Pattern
 from .folds import Folds
 
 # Imported where they are used: most programs never ask, and should not wait.
@@ -88,10 +89,10 @@ class Explained(Folds):
 
 
 class _Asked(Exception):
-    """Thrown in the place of a fold's results: who was to compute them, the fold, its arrays and sizes, and the results' type."""
+    """Thrown in the place of a fold's results: who was to compute them, and what of."""
 
-    def __init__(self, backend: Backend, fold: Fold, arrays: Sequence[Any], extent: Extent, dtype: str):
-        self.backend, self.fold, self.arrays, self.extent, self.dtype = backend, fold, arrays, extent, dtype
+    def __init__(self, backend: Backend, fold: Fold, arrays: Sequence[Any], extent: Extent, dtype: str, pattern: Pattern | None):
+        self.backend, self.fold, self.arrays, self.extent, self.dtype, self.pattern = backend, fold, arrays, extent, dtype, pattern
 
     def account(self, what: str) -> Explanation | Listing:
         from ..explain import explain
@@ -105,30 +106,15 @@ class _Asked(Exception):
             number = variable.axes == 0 and tuple(array.shape) == (1,)
             described.append(f"{float(array[0]):g}" if number else f"{tuple(array.shape)} {backend.dtype(array)}")
             operands.append(backend.operand(array, bool(variable.axes), self.extent.batch))
-        return explain(fold, operands, self.extent, backend.bits(self.arrays, self.dtype), self.dtype, what, described)
-
-
-class _Asking:
-    """A backend that computes nothing, but says what it is asked to compute."""
-
-    def __init__(self, backend: Backend):
-        self._backend = backend
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._backend, name)
-
-    def results(self, fold: Fold, arrays: Sequence[Any], extent: Extent, dtype: str, pattern: Any = None) -> Any:
-        raise _Asked(self._backend, fold, arrays, extent, dtype)
+        bits = backend.bits(self.arrays, self.dtype)
+        return explain(fold, operands, self.extent, bits, self.dtype, what, described, self.pattern)
 
 
 class _Diverting(Folds):
     """A symbolic matrix that throws its first fold."""
 
-    def _run(self, *arguments: Any, **options: Any) -> Any:
-        if self._kind is not None:
-            asking: Any = _Asking(self._kind.backend)
-            self._kind = self._kind._replace(backend=asking)
-        return super()._run(*arguments, **options)
+    def _results(self, *call: Any) -> Any:
+        raise _Asked(*call)
 
 
 def _diverted(lazy: Explained) -> Any:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from typing import Any
 
 import numpy as np
 
 from ..arrays import is_array
-from ..fold import make_fold
+from ..arrays.base import Backend
+from ..fold import Fold, make_fold
 from ..formula.graph import Node, to_string
 from ..reductions import KMIN, REDUCTIONS, LogSumExp, Reduction, Sum, SumSoftMaxWeight, WeightedLogSumExp
 from ..runtime.operand import Extent
+from ..runtime.pattern import Pattern
 from .accuracy import accumulation_of
 from .axes import BATCH, COLUMNS, INNER, ROWS, Axis, both_spellings
 from .operators import LinearOperator, product
-from .symbolic import Leaf, Symbolic, merge, readable
+from .symbolic import Leaf, Symbolic, is_complex, merge, readable
 
 # Sums of ones are exact in float32 up to here.
 COUNTED_EXACTLY = 1 << 24
@@ -36,6 +38,12 @@ class Folds(Symbolic):
 
     # ---- how they are computed
 
+    def _results(
+        self, backend: Backend, fold: Fold, arrays: Sequence[Any], extent: Extent, dtype: str, pattern: Pattern | None
+    ) -> tuple[Any, ...]:
+        """What a fold gives: the one place where all reductions pass."""
+        return backend.results(fold, arrays, extent, dtype, pattern)
+
     def _run(self, formulas: tuple[Node, ...], reduction: Reduction, axis: int, dtype: str | None = None) -> Any:
         """Reduce formulas over self's leaves along the rows or the columns, and give the results the shapes that the user expects."""
         if self._kind is None:
@@ -49,7 +57,7 @@ class Folds(Symbolic):
         arrays = [backend.scalar(v, _wide(dtype), first) if isinstance(v, float) else v for v in values]
         lengths = [1 if n is None else n for n in self._lengths]
         extent = Extent(self._batch, lengths[1 - axis], lengths[axis])
-        results = backend.results(fold, arrays, extent, dtype, pattern)
+        results = self._results(backend, fold, arrays, extent, dtype, pattern)
         if mask:
             kinds = [r.kind for r in fold.results]
             results = tuple(mask.put_back(r, kind, axis, len(self._batch)) for r, kind in zip(results, kinds, strict=True))
@@ -142,7 +150,7 @@ class Folds(Symbolic):
         """A result with the axes that were reduced put back, of length 1."""
         batch = [1 if BATCH in axes else n for n in self._batch]
         outer = [1 if axis in axes or n is None else n for axis, n in enumerate(self._lengths)]
-        inner = [1 if INNER in axes else self.formula.dim] if self._inner else []
+        inner = [1 if INNER in axes else self._dim] if self._inner else []
         return result.reshape(*batch, *outer, *inner)
 
     def _count(self, axes: Set[int]) -> int:
@@ -151,7 +159,7 @@ class Folds(Symbolic):
             raise ValueError(
                 f"how many pairs there are differs from row to row of a masked matrix {self.shape}: divide sums by counts of your own"
             )
-        lengths = {BATCH: math.prod(self._batch), ROWS: self._lengths[0], COLUMNS: self._lengths[1], INNER: self.formula.dim}
+        lengths = {BATCH: math.prod(self._batch), ROWS: self._lengths[0], COLUMNS: self._lengths[1], INNER: self._dim}
         return math.prod(1 if n is None else n for a in axes for n in [lengths[a]])
 
     # ---- sums
@@ -191,7 +199,7 @@ class Folds(Symbolic):
         """Mean; see `sum` for the parameters."""
         axes = self._axes("mean", axis)
         if axes == {INNER}:
-            return self._apply("sum", inner=keepdims) / self.formula.dim
+            return self._apply("sum", inner=keepdims) / self._dim
         mean = self._sums(axes, **accuracy) / self._count(axes)
         return self._finished(mean, axes, keepdims)
 
@@ -452,7 +460,9 @@ class Folds(Symbolic):
             return product(self, b)
         if not is_array(b):
             raise TypeError(f"K @ b takes an array b, not {type(b).__name__}")
-        if self._inner and self.formula.dim != 1:
+        if is_complex(b) and not self._complex:
+            return self.real2complex() @ b  # type: ignore[attr-defined]
+        if self._inner and self._dim != 1:
             raise ValueError(f"K @ b needs one number for each pair, but K has shape {self.shape}, in {to_string(self.formula)}")
         columns = self._lengths[1]
         if b.ndim == 0 or columns is not None and b.shape[-1 if b.ndim == 1 else -2] != columns:
