@@ -114,6 +114,19 @@ def test_products_batches_and_frameworks(random):
     assert "p2: parameters, 0.37" in line((Vi(x).sqdist(Vj(x)) * 0.37).explain(), "arrays")
 
 
+def test_complex_and_composed(random):
+    """What a method computes is explained by its first fold."""
+    x, y = points(random, 30, 3), points(random, 40, 3)
+    K = (Vi(x) | Vj(y)).exp1j()
+    told = K.explain()
+    assert told.title == "sum over the columns of 30 × 40 pairs" and told.plan.hoisted.body[0].dim == 2
+    assert "cos(" in line(told, "pair") and "sin(" in line(told, "pair")
+    assert "of 30 × 40" in K.explain(reduction="@", b=np.ones(40) * 1j).title
+    assert abs(K).explain(reduction="norm").title == told.title
+    assert (Vi(x) | Vj(y)).explain(reduction="any", axis=0).title == "max over the rows of 30 × 40 pairs"
+    assert np.isfinite((Vi(x) | Vj(y)).sum())  # what asks does not stay
+
+
 def test_nothing_to_compute(random):
     for rows, columns in ((0, 5), (5, 0), (0, 0)):
         told = gauss(random, rows, columns, 12).explain()
