@@ -150,8 +150,9 @@ def _mismatch(dims: Sequence[int], wanted: Sequence[int]) -> str:
 
 
 def _einsum_show(args: tuple[str, ...], attrs: tuple[Any, ...]) -> str:
-    _, extents = _parsed(*attrs)
-    return f"einsum({attrs[0]!r}, {bare(args[0])}, {bare(args[1])}, {', '.join(f'{c}={n}' for c, n in extents.items())})"
+    letters = dict.fromkeys(re.findall("[a-z]", attrs[0]))
+    lengths = [f"{c}={n}" for c, n in zip(letters, attrs[1], strict=False)]  # as far as they fit: errors show this too
+    return f"einsum({', '.join([repr(attrs[0]), *map(bare, args), *lengths])})"
 
 
 def _einsum_numpy(a: np.ndarray, b: np.ndarray, text: str, extents: Shape) -> np.ndarray:

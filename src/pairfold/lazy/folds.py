@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence, Set
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,16 @@ def _wide(dtype: str) -> str:
     return "float32" if dtype in ("float16", "bfloat16") else dtype
 
 
+class Asked(Exception):
+    """Thrown in the place of a fold's results where somebody is asking: who would compute them, and what of."""
+
+    def __init__(self, backend: Backend, fold: Fold, arrays: Sequence[Any], extent: Extent, dtype: str, pattern: Pattern | None):
+        self.backend, self.fold, self.arrays, self.extent, self.dtype, self.pattern = backend, fold, arrays, extent, dtype, pattern
+
+
+asking: ContextVar[bool] = ContextVar("pairfold_asking", default=False)
+
+
 class Folds(Symbolic):
     """What reduces a symbolic matrix to an array.
 
@@ -37,12 +48,6 @@ class Folds(Symbolic):
     """
 
     # ---- how they are computed
-
-    def _results(
-        self, backend: Backend, fold: Fold, arrays: Sequence[Any], extent: Extent, dtype: str, pattern: Pattern | None
-    ) -> tuple[Any, ...]:
-        """What a fold gives: the one place where all reductions pass."""
-        return backend.results(fold, arrays, extent, dtype, pattern)
 
     def _run(self, formulas: tuple[Node, ...], reduction: Reduction, axis: int, dtype: str | None = None) -> Any:
         """Reduce formulas over self's leaves along the rows or the columns, and give the results the shapes that the user expects."""
@@ -57,7 +62,9 @@ class Folds(Symbolic):
         arrays = [backend.scalar(v, _wide(dtype), first) if isinstance(v, float) else v for v in values]
         lengths = [1 if n is None else n for n in self._lengths]
         extent = Extent(self._batch, lengths[1 - axis], lengths[axis])
-        results = self._results(backend, fold, arrays, extent, dtype, pattern)
+        if asking.get():
+            raise Asked(backend, fold, arrays, extent, dtype, pattern)
+        results = backend.results(fold, arrays, extent, dtype, pattern)
         if mask:
             kinds = [r.kind for r in fold.results]
             results = tuple(mask.put_back(r, kind, axis, len(self._batch)) for r, kind in zip(results, kinds, strict=True))
