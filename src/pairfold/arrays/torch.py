@@ -145,7 +145,7 @@ def _queue(device: Any) -> Queue | None:
         copy = torch.from_numpy(array).to(device)
         return copy, copy.data_ptr()
 
-    return Queue(device.index, torch.cuda.current_stream(device).cuda_stream, allocate, upload)
+    return Queue(device.index, torch._C._cuda_getCurrentRawStream(device.index), allocate, upload)
 
 
 class _Fold(torch.autograd.Function):

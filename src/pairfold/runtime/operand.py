@@ -52,13 +52,13 @@ class Operand(NamedTuple):
     type: str
 
 
-_AT_THE_START = np.zeros(1, dtype=np.int64)
+AT_THE_START = np.zeros(1, dtype=np.int64)
 
 
 def batch_offsets(batch: tuple[int, ...], shape: Sequence[int], strides: Sequence[int]) -> np.ndarray:
     """Where each batch begins in an array whose own batch axes, the last of them, have these lengths and strides in bytes."""
     if not batch:
-        return _AT_THE_START
+        return AT_THE_START
     offsets = np.zeros(batch, dtype=np.int64)
     missing = len(batch) - len(shape)
     for axis, (length, stride) in enumerate(zip(shape, strides, strict=True), missing):
