@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -19,10 +19,12 @@ from .plan.contract import LARGEST_EXPONENT, Contraction, contraction
 from .plan.plan import Numbers
 from .plan.separate import components
 from .reductions import Masked, Max, Reduction, Selection, Sum
-from .runtime import cpu, cuda
-from .runtime.cuda import Queue
+from .runtime import cpu
 from .runtime.operand import AT_THE_START, Extent, Operand, address_of, operand_of
 from .runtime.pattern import Pattern
+
+if TYPE_CHECKING:
+    from .runtime.cuda import Queue
 
 AXIS_OF = {0: "i", 1: "j"}
 
@@ -159,6 +161,7 @@ class Fold:
 
         Both kernels are launched, under opposite conditions; they read the centre and the largest norms from where small folds put them.
         """
+        from .runtime import cuda  # here, since most programs do without
 
         def compute(
             formulas: tuple[Node, ...],

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from ..fold import AXIS_OF, Fold
-from ..runtime.cuda import Queue
 from ..runtime.operand import Extent, Operand, batch_offsets
 from ..runtime.pattern import Pattern
 from .base import FLOATS, STORED, Backend
+
+if TYPE_CHECKING:
+    from ..runtime.cuda import Queue
 
 DTYPES = {name: getattr(torch, name) for name in STORED if hasattr(torch, name)}
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
@@ -136,6 +138,7 @@ def _queue(device: Any) -> Queue | None:
     """PyTorch's current stream and its caching allocator; None on the CPU."""
     if device.type != "cuda":
         return None
+    from ..runtime.cuda import Queue  # here, since most programs do without
 
     def allocate(bytes: int) -> tuple[Any, int]:
         scratch = torch.empty(bytes, dtype=torch.uint8, device=device)
