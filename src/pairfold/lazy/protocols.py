@@ -11,7 +11,7 @@ from ..formula.graph import apply
 from ..formula.operators_elementary import ARITHMETIC, CHOICES, FUNCTIONS
 from .blocks import block
 from .folds import Folds
-from .symbolic import Symbolic, combine, lift, merge
+from .symbolic import Symbolic, combine, lift, refuse_lists
 
 # What acts on each number alone, and is called the same in the table of operators as in NumPy or PyTorch, or as told in `_SYNONYMS`. The
 # frameworks mean something else by "inv", a matrix's, and by "softmin", of an axis; they take the operands of "polygamma" the other way.
@@ -107,8 +107,8 @@ def _lifted(args: Sequence[Any], lazy: Any) -> Any:
     """The first operand, which may be an array, as a LazyTensor."""
     if isinstance(args[0], Symbolic):
         return args[0]
-    merge(args)  # says it where the shapes cannot be meant
-    return lift(args[0], type(lazy))
+    refuse_lists(args, [lazy])
+    return lazy._lift(args[0])
 
 
 def _first(values: Sequence[Any]) -> Any:
