@@ -48,9 +48,7 @@ CASES = [
         ["float64", "longdouble" if np.finfo(np.longdouble).bits == 64 else "float128"],
     ),
     (lambda: (Vi(np.array([2**53 + 1])) == Vj(np.array([3]))).sum(1), ValueError, ["int64", "9007199254740993", "2**53", "unique"]),
-    (lambda: LazyTensor(np.ones((5, 1, 3), complex)), TypeError, ["complex128"]),
     (lambda: Vi(np.ones((5, 3), ">f8")), TypeError, ["byte order"]),
-    (lambda: Vi(X) * 1j, TypeError, ["complex"]),
     (lambda: Vi(X) + "a", TypeError, ["str"]),
     (lambda: Vi(X) + None, TypeError, ["NoneType"]),
     (lambda: LazyTensor([1.0, 2.0]), TypeError, ["NumPy array", "list"]),
@@ -92,7 +90,7 @@ CASES = [
     (lambda: float(K), TypeError, ["reduce it"]),
     (lambda: int(K), TypeError, ["reduce it"]),
     (lambda: list(K), TypeError, ["not iterable"]),
-    (lambda: np.exp(K), TypeError, ["ufunc"]),
+    (lambda: np.linalg.inv(K), TypeError, ["numpy.linalg.inv does not take a symbolic matrix", "K.dense()"]),
     # ---- indices
     (lambda: K[5], IndexError, ["index 5 is out of bounds", "axis 0 (rows)", "length 5"]),
     (lambda: K[0, -8], IndexError, ["index -8", "axis 1 (columns)", "length 7"]),
@@ -193,12 +191,10 @@ def test_tensors_of_other_kinds():
         Vi(X) * Vj(x)
     with pytest.raises(TypeError, match="mixes torch and numpy arrays"):
         Vi(x)[..., 0] @ np.ones(1)
-    with pytest.raises(TypeError, match="complex64"):
-        Vi(x.to(torch.complex64))
     with pytest.raises(TypeError, match="device"):
         Vi(x) * Vj(x.to("meta"))
-    with pytest.raises(TypeError):
-        torch.exp(Vi(x))
+    with pytest.raises(TypeError, match="torch.linalg_inv does not take a symbolic matrix"):
+        torch.linalg.inv(Vi(x))
     with pytest.raises((TypeError, ValueError)):  # the message is PyTorch's own: it asks for the length before it asks us
         torch.as_tensor(Vi(x))
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from ..fold import AXIS_OF, Fold
-from ..runtime.cuda import Queue
 from ..runtime.operand import Extent, Operand, batch_offsets
 from ..runtime.pattern import Pattern
 from .base import FLOATS, STORED, Backend
+
+if TYPE_CHECKING:
+    from ..runtime.cuda import Queue
 
 DTYPES = {name: getattr(torch, name) for name in STORED if hasattr(torch, name)}
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
@@ -58,6 +60,9 @@ class TorchBackend(Backend):
 
     def cast(self, array: Any, dtype: str) -> Any:
         return array.to(DTYPES[dtype])
+
+    def complex(self, real: Any, imag: Any) -> Any:
+        return torch.complex(real, imag)
 
     def indices(self, value: Any, like: Any) -> Any:
         return torch.as_tensor(value, device=like.device).long()
@@ -133,6 +138,7 @@ def _queue(device: Any) -> Queue | None:
     """PyTorch's current stream and its caching allocator; None on the CPU."""
     if device.type != "cuda":
         return None
+    from ..runtime.cuda import Queue  # here, since most programs do without
 
     def allocate(bytes: int) -> tuple[Any, int]:
         scratch = torch.empty(bytes, dtype=torch.uint8, device=device)
@@ -142,7 +148,7 @@ def _queue(device: Any) -> Queue | None:
         copy = torch.from_numpy(array).to(device)
         return copy, copy.data_ptr()
 
-    return Queue(device.index, torch.cuda.current_stream(device).cuda_stream, allocate, upload)
+    return Queue(device.index, torch._C._cuda_getCurrentRawStream(device.index), allocate, upload)
 
 
 class _Fold(torch.autograd.Function):

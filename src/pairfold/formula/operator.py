@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -24,7 +24,8 @@ class Operator:
     structure : str
         How a component of the result follows from the operands: ``"leaf"``; ``"elementwise"``, component by component,
         operands of dimension 1 broadcast; ``"reduce"``, one number from all components of the operand; ``"index"``,
-        components moved, none computed; ``"number"``, from its own number alone; ``"einsum"``, sums of products of components of
+        components moved, none computed; ``"number"``, from its own number alone; ``"lookup"``, a row of
+        the first operand by the number that the second is; ``"einsum"``, sums of products of components of
         two operands; ``"derived"``, by `definition`.
     dims : callable
         From the operands' dimensions and the attributes, the result's; a string says why there is none.
@@ -39,7 +40,8 @@ class Operator:
         ``partials(node)``: for each operand the derivative of a component of the node with respect to the matching
         component of the operand, as a formula; None where it is zero. For ``"elementwise"`` and ``"reduce"``.
     transpose : callable, optional
-        ``transpose(node, g)``: for each operand, the transposed linear map applied to g. For ``"index"`` and ``"einsum"``.
+        ``transpose(node, g)``: for each operand, the transposed linear map applied to g. For ``"index"``, ``"lookup"`` and ``"einsum"``;
+        None for an operand that it is not linear in.
     definition : callable, optional
         ``definition(*operands, *attrs)``: the formula that a derived operator stands for.
     identity : float
@@ -62,8 +64,8 @@ class Operator:
         ``joint(m, *components, *attrs)``: a component of the node and one of its twin, at once.
     arity : int
         How many operands it takes; 0 where any number.
-    attributes : tuple of str
-        The names of its static parameters, in the order in which they are written behind the operands.
+    attributes : mapping of str to type
+        The names and types of its static parameters, in the order in which they are written behind the operands.
     """
 
     name: str
@@ -73,7 +75,7 @@ class Operator:
     numpy: Callable[..., Any]
     emit: Callable[..., Any] | None = None
     partials: Callable[[Node], tuple[Operand | None, ...]] | None = None
-    transpose: Callable[[Node, Node], tuple[Node, ...]] | None = None
+    transpose: Callable[[Node, Node], tuple[Node | None, ...]] | None = None
     definition: Callable[..., Node] | None = None
     identity: float = 0.0
     kind: str = ""
@@ -85,7 +87,7 @@ class Operator:
     twin: Callable[[Node], Node] | None = None
     joint: Callable[..., tuple[Any, Any]] | None = None
     arity: int = 1
-    attributes: tuple[str, ...] = ()
+    attributes: Mapping[str, type] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return self.name
