@@ -92,6 +92,9 @@ class Bounds:
         if op.structure == "index":
             wide = [np.broadcast_to(e, v.shape) for v, e in zip(values, errors, strict=True)]
             return value, op.numpy(*wide, *node.attrs)
+        if op.structure == "lookup":
+            certain = np.trunc(values[1] - errors[1]) == np.trunc(values[1] + errors[1])
+            return value, np.where(certain, op.numpy(_wide(errors[0], values[0]), values[1], *node.attrs), np.inf)
         if op.name == "sum":
             terms = np.abs(values[0]).sum(-1, keepdims=True)
             return value, _wide(errors[0], values[0]).sum(-1, keepdims=True) + node.args[0].dim * self.eps * terms

@@ -8,11 +8,11 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
-from pairfold.formula.graph import I, J, Node, apply, var
+from pairfold.formula.differentiate import vjp
+from pairfold.formula.graph import I, J, Node, apply, const, var
 from pairfold.formula.operators import OPERATORS, concat, extract
 from tests.helpers import ARITY
 from tests.properties.bounds import Bounds
@@ -60,7 +60,7 @@ class Case:
         a = np.asarray(self.arrays[leaf.attrs[1]] if array is None else array, np.float64)
         return {"i": lambda: a[..., :, None, :], "j": lambda: a[..., None, :, :], "p": lambda: a[..., None, None, :]}[leaf.attrs[0]]()
 
-    def bounds(self, **more: Any) -> Bounds:
+    def bounds(self) -> Bounds:
         return Bounds({leaf: self.dense(leaf) for leaf in self.leaves}, self.dtype)
 
     @property
@@ -91,7 +91,8 @@ def make_case(
                 first = first if turn % 2 else first * 0.9
             made = (_shaped if name in SHAPED else _plain)(rng, name, first, pool, case.leaves)
             if made.dim <= min(room, WIDEST) and made not in case.roots and made not in pool and _fine(bounds, made):
-                if np.ptp(bounds.value(made)) > 0:  # else what follows would be as constant
+                # What follows would be constant, or its derivatives singular.
+                if np.ptp(bounds.value(made)) > 0 and _smooth(case, made):
                     pool.append(made)
                 case.roots.append(made)
                 case.names.append(name)
@@ -105,6 +106,16 @@ def _fine(bounds: Bounds, node: Node) -> bool:
     value, error = bounds(node)
     with np.errstate(invalid="ignore"):
         return bool((np.abs(value) <= LARGEST).all() and (error <= ULPS * bounds.eps * (1 + np.abs(value))).all())
+
+
+def _smooth(case: Case, node: Node) -> bool:
+    """Whether the gradient is well-conditioned too."""
+    bounds = case.bounds()
+    one = const(1)
+    for gradient in vjp(node, case.leaves, one):
+        if gradient is not None and not _fine(bounds, gradient):
+            return False
+    return True
 
 
 def _add_leaf(rng: random.Random, case: Case, axis: str, dim: int) -> None:
@@ -182,6 +193,11 @@ def _shaped(rng: random.Random, name: str, first: Node, pool: Sequence[Node], le
         vector = extract(other, 0, min(e, 4))
         matrix = concat(*[n for n in rng.choices([p for p in pool if p.dim == d], k=vector.dim)])
         return apply(name, matrix, vector) if name == "matvecmult" else apply(name, vector, matrix)
+    if name == "take":
+        rows = rng.randint(2, 4)
+        part = extract(first, 0, min(d, 4))
+        table = concat(part, *[concat(*[extract(n, 0, 1) for n in rng.choices(pool, k=part.dim)]) for _ in range(rows - 1)])
+        return apply(name, table, apply("sigmoid", extract(other, rng.randrange(e), 1)) * rows, attrs=(part.dim,))
     a, b = extract(first, 0, min(d, rng.randint(1, 6))), extract(other, 0, min(e, rng.randint(1, 4)))
     d, e = a.dim, b.dim
     if name == "kron":
@@ -203,4 +219,4 @@ def _shaped(rng: random.Random, name: str, first: Node, pool: Sequence[Node], le
 
 
 SHAPED = {"arange", "one_hot", "weightedsqnorm", "weightedsqdist", "cross", "bspline", "softdtw_sqdist", "matvecmult", "vecmatmult",
-          "kron", "tensordot", "einsum", "tensorprod", "difference_matrix"}  # fmt: skip
+          "kron", "tensordot", "einsum", "tensorprod", "difference_matrix", "take"}  # fmt: skip
