@@ -22,7 +22,7 @@ from pairfold.formula.operators import concat
 from pairfold.reductions import ACCUMULATIONS, KMIN, REDUCTIONS, KminArgKmin, LogSumExp, Reduction, Selection, Sum
 from pairfold.runtime.operand import Extent
 from tests.properties.bounds import Array, Bounded, Bounds, values_of
-from tests.properties.generate import LEAVES, Case, make_case
+from tests.properties.generate import Case, make_case, make_complex_case
 
 try:
     import torch
@@ -33,6 +33,9 @@ H = 1e-4  # the step of differences
 SHARP = 1e-3  # a bound says something up to here, relative to 1 and the value
 # All reductions, those that sum with each way of accumulating.
 KINDS = [(name, way) for name, r in REDUCTIONS.items() for way in (ACCUMULATIONS if issubclass(r, (Sum, LogSumExp)) else ("",))]
+# Sums of complex formulas.
+COMPLEX = "complex sum"
+KINDS += [(COMPLEX, way) for way in ACCUMULATIONS]
 
 
 class Setting(NamedTuple):
@@ -107,7 +110,10 @@ def check(setting: Setting) -> Tally:
         setting = setting._replace(reduced=1 + setting.reduced % 6)
     rng = random.Random(setting.seed)
     rows, columns = (setting.kept, setting.reduced) if setting.axis else (setting.reduced, setting.kept)
-    case = make_case(rng, setting.dtype, setting.batch, rows, columns, setting.roots, names=setting.names)
+    if setting.kind[0] == COMPLEX:
+        case = make_complex_case(rng, setting.dtype, setting.batch, rows, columns, setting.roots)
+    else:
+        case = make_case(rng, setting.dtype, setting.batch, rows, columns, setting.roots, names=setting.names)
     reduction = _reduction(rng, setting)
     tally = Tally()
     bounds = case.bounds()
@@ -130,7 +136,7 @@ def check(setting: Setting) -> Tally:
 
 def _reduction(rng: random.Random, setting: Setting) -> Reduction:
     name, way = setting.kind
-    kind = REDUCTIONS[name]
+    kind = Sum if name == COMPLEX else REDUCTIONS[name]
     if name in KMIN:
         return kind(rng.randint(1, min(4, setting.reduced)))  # type: ignore[call-arg]
     return kind(ACCUMULATIONS[way]) if way else kind()  # type: ignore[call-arg]
@@ -284,7 +290,7 @@ class Problem:
         leaves = dict(self._dense_leaves())
         gradients: dict[Node, list[Node]] = {}
         for k, (formula, (value, error)) in enumerate(zip(self.formulas, cotangents, strict=True)):
-            cotangent = var("i", LEAVES + k, formula.dim)
+            cotangent = var("i", 70 + k, formula.dim)
             leaves[cotangent] = tuple(a if self.axis else a.swapaxes(-2, -3) for a in (value, error))
             for leaf, found in zip(case.leaves, vjp(formula, case.leaves, cotangent), strict=True):
                 if found is not None:

@@ -11,9 +11,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from pairfold.formula.complex import OF_COMPLEX, Complex
 from pairfold.formula.differentiate import vjp
 from pairfold.formula.graph import I, J, Node, apply, const, var
 from pairfold.formula.operators import OPERATORS, concat, extract
+from tests.formula.meanings import ARITY as COMPLEX_ARITY
+from tests.formula.meanings import MEANING
 from tests.helpers import ARITY
 from tests.properties.bounds import Bounds
 
@@ -24,7 +27,7 @@ HEAVY = {"softdtw_sqdist", "polygamma", "lgamma", "digamma"}
 WIDEST = 20  # components of a formula
 LARGEST, ULPS = 1e3, 3e3  # what values and, in units in the last place, their errors may reach
 TRIES = 12  # at operands that an operator takes well
-LEAVES = 5
+LEAVES = 5  # variables of a case
 STORED = ["int8", "uint8", "int32", "float16", "bool"]
 
 
@@ -102,6 +105,48 @@ def make_case(
     raise RuntimeError(f"no {roots} formulas were found with {wanted}, only {case.roots}")
 
 
+def make_complex_case(rng: random.Random, dtype: str, batch: tuple[int, ...], rows: int, columns: int, roots: int, components: int = 48) -> Case:
+    """A case of complex formulas, each as the real formula of its real parts, then its imaginary ones.
+
+    That these mean what complex128 NumPy says is asserted here.
+    """
+    case = Case(batch, rows, columns, dtype)
+    dim = rng.choice([1, 2, 3, 3, rng.randint(1, WIDEST // 2)])
+    pool: list[tuple[Complex, Array]] = []
+    for k in range(3):
+        axis, own = "ij"[k] if k < 2 else rng.choice("ijp"), rng.choice([dim, dim, 1])
+        for _ in range(2):
+            _add_leaf(rng, case, axis, own, case.dtype)
+        real, imag = case.leaves[-2:]
+        pool.append((Complex(real, imag), case.dense(real) + 1j * case.dense(imag)))
+    bounds = case.bounds()
+    exact = Bounds({leaf: case.dense(leaf) for leaf in case.leaves}, "float64")
+    for _ in range(100 * roots):
+        if len(case.roots) == roots:
+            return case
+        name = rng.choice(sorted(OF_COMPLEX))
+        room = components - sum(r.dim for r in case.roots) - 2 * (roots - len(case.roots) - 1)
+        operands = [rng.choice(pool)]
+        fitting = [p for p in pool if p[0].dim == operands[0][0].dim or p[0].dim == 1 and name != "concat"]
+        operands += [rng.choice(fitting) for _ in range(COMPLEX_ARITY.get(name, 1) - 1)]
+        made = OF_COMPLEX[name](*(z for z, _ in operands))
+        vector = made if isinstance(made, Node) else made.vector
+        if vector.dim > min(room, 2 * WIDEST) or vector in case.roots or not vector.axes or not _fine(bounds, vector):
+            continue
+        with np.errstate(all="ignore"):
+            meant = np.asarray(MEANING[name](*(v for _, v in operands)))
+        value, error = exact(vector)
+        parts = meant if isinstance(made, Node) else np.concatenate([meant.real, meant.imag], -1)
+        size = np.abs(meant) if isinstance(made, Node) else np.concatenate([np.abs(meant)] * 2, -1)
+        wrong = ~(np.abs(value - parts) <= 4 * error + 16 * exact.eps * size)
+        assert not wrong.any(), f"{name} of complex numbers: {vector} is not what NumPy has"
+        case.roots.append(vector)
+        case.names.append(f"complex {name}")
+        if not isinstance(made, Node) and np.ptp(value) > 0 and _smooth(case, vector):
+            pool.append((made, meant))
+    raise RuntimeError(f"no {roots} complex formulas were found, only {case.roots}")
+
+
 def _fine(bounds: Bounds, node: Node) -> bool:
     value, error = bounds(node)
     with np.errstate(invalid="ignore"):
@@ -118,7 +163,7 @@ def _smooth(case: Case, node: Node) -> bool:
     return True
 
 
-def _add_leaf(rng: random.Random, case: Case, axis: str, dim: int) -> None:
+def _add_leaf(rng: random.Random, case: Case, axis: str, dim: int, stored: str = "") -> None:
     k = len(case.leaves)
     case.leaves.append(var(axis, k, dim))
     own = list(case.batch[rng.randint(0, len(case.batch)) :]) if rng.random() < 0.5 else list(case.batch)
@@ -126,7 +171,7 @@ def _add_leaf(rng: random.Random, case: Case, axis: str, dim: int) -> None:
     lengths = {"i": [case.rows], "j": [case.columns], "p": []}[axis]
     shape = [*own, *lengths, dim]
     data = np.random.default_rng(rng.getrandbits(63))
-    stored = rng.choice(STORED) if k >= 2 and rng.random() < 0.1 else case.dtype
+    stored = stored or rng.choice(STORED) if stored or k >= 2 and rng.random() < 0.1 else case.dtype
     if stored.startswith(("int", "uint")):
         array = data.integers(0 if stored == "uint8" else -3, 4, shape).astype(stored)
     elif stored == "bool":
