@@ -309,7 +309,8 @@ class Problem:
         found = torch.autograd.grad(out, [tensors[leaf.attrs[1]] for leaf in wrt], torch.tensor(g.reshape(out.shape)).to(out.dtype))
         try:
             for leaf, got in zip(wrt, found, strict=True):
-                what = f"d {self.reduction.name} of {', '.join(map(str, self.roots))} along axis {self.axis} / d {leaf}, {case.dtype}, {case.shape}"
+                of = f"d {self.reduction.name} of {', '.join(map(str, self.roots))} along axis {self.axis}"
+                what = f"{of} / d {leaf}, {case.dtype}, {case.shape}"
                 near(got.numpy(), *wanted[leaf], what)
         except Wrong:
             for k in range(len(self.roots) if len(self.roots) > 1 else 0):  # the first that is wrong alone says more
@@ -341,7 +342,7 @@ class Problem:
                 share = np.exp(f - lse)
                 rel = np.expm1(e + el + eps * (np.abs(f) + np.abs(lse) + 8))
                 c, cw = share * g * (w - out), share * g
-                wide = (np.abs(c) * (rel + 8 * eps) + share * np.abs(g) * (1 + rel) * (ew + eo + eps * (np.abs(w) + np.abs(out))))
+                wide = np.abs(c) * (rel + 8 * eps) + share * np.abs(g) * (1 + rel) * (ew + eo + eps * (np.abs(w) + np.abs(out)))
                 return g, [(c, wide), summed(cw, np.abs(cw) * (rel + 4 * eps), w.shape[-1], eps)]
             out, eo = self.expected(f, e, *weights)
             share = np.exp(f - out)
@@ -392,7 +393,10 @@ def _sharp(value: Array, bound: Array) -> bool:
 
 
 def as_tensors(case: Case, wrt: Sequence[Node]) -> list[torch.Tensor]:
-    return [torch.as_tensor(a.copy() if any(s <= 0 for s in a.strides) else a).requires_grad_(leaf in wrt) for leaf, a in zip(case.leaves, case.arrays, strict=True)]
+    return [
+        torch.as_tensor(a.copy() if any(s <= 0 for s in a.strides) else a).requires_grad_(leaf in wrt)
+        for leaf, a in zip(case.leaves, case.arrays, strict=True)
+    ]
 
 
 # ---- differences
@@ -432,7 +436,7 @@ def differences(rng: random.Random, case: Case, root: Node, more: Mapping[Node, 
         doubt = np.abs(fine - coarse) + np.abs(2 * near_bend - bend) + 8 * noise
         slopes = [(bounds(g), paths[leaf]) for leaf, g in zip(wrt, found, strict=True)]
         got = sum(((v * p).sum(-1) for (v, _), p in slopes), np.zeros(()))
-        doubt = doubt + sum(((e * np.abs(p)).sum(-1) for (_, e), p in slopes), np.zeros(()))
+        doubt = doubt + sum((((e + 2.0**-48 * np.abs(v)) * np.abs(p)).sum(-1) for (v, e), p in slopes), np.zeros(()))
         wanted = fine + (fine - coarse) / 3
         told = doubt <= SHARP * (1 + np.abs(wanted))
     got, wanted, doubt = np.broadcast_arrays(got, wanted, np.where(told, doubt, np.inf))
@@ -479,7 +483,12 @@ def second(rng: random.Random, case: Case, axis: int, roots: Sequence[Node]) -> 
         found = torch.autograd.grad(pairing, [tensors[leaf.attrs[1]] for leaf, _ in wrt], allow_unused=True)
         for (leaf, _), got in zip(wrt, found, strict=True):
             value, bound = wanted[leaf]
-            near(np.zeros(value.shape) if got is None else got.numpy(), value, bound, f"second derivative of sum of {root} along axis {axis} / d {leaf}, {case.dtype}, {case.shape}")
+            near(
+                np.zeros(value.shape) if got is None else got.numpy(),
+                value,
+                bound,
+                f"second derivative of sum of {root} along axis {axis} / d {leaf}, {case.dtype}, {case.shape}",
+            )
         by_kernel += 1
     return checked, by_kernel
 

@@ -72,7 +72,14 @@ class Case:
 
 
 def make_case(
-    rng: random.Random, dtype: str, batch: tuple[int, ...], rows: int, columns: int, roots: int, components: int = 48, names: Sequence[str] = ()
+    rng: random.Random,
+    dtype: str,
+    batch: tuple[int, ...],
+    rows: int,
+    columns: int,
+    roots: int,
+    components: int = 48,
+    names: Sequence[str] = (),
 ) -> Case:
     """A case of so many roots with so many components in all; operators of `names` first, others as chance has it."""
     case = Case(batch, rows, columns, dtype)
@@ -105,7 +112,9 @@ def make_case(
     raise RuntimeError(f"no {roots} formulas were found with {wanted}, only {case.roots}")
 
 
-def make_complex_case(rng: random.Random, dtype: str, batch: tuple[int, ...], rows: int, columns: int, roots: int, components: int = 48) -> Case:
+def make_complex_case(
+    rng: random.Random, dtype: str, batch: tuple[int, ...], rows: int, columns: int, roots: int, components: int = 48
+) -> Case:
     """A case of complex formulas, each as the real formula of its real parts, then its imaginary ones.
 
     That these mean what complex128 NumPy says is asserted here.
@@ -222,7 +231,9 @@ def _shaped(rng: random.Random, name: str, first: Node, pool: Sequence[Node], le
         return apply(name, one * 3, attrs=(rng.randint(1, WIDEST),))
     if name in ("weightedsqnorm", "weightedsqdist"):
         short = extract(first, 0, min(d, 5))
-        weights = rng.choice([one, short, apply("tensorprod", short, short), concat(*[extract(n, 0, 1) for n in rng.choices(pool, k=short.dim**2)])])
+        weights = rng.choice(
+            [one, short, apply("tensorprod", short, short), concat(*[extract(n, 0, 1) for n in rng.choices(pool, k=short.dim**2)])]
+        )
         if name == "weightedsqnorm":
             return apply(name, weights, short)
         return apply(name, weights, short, extract(other, 0, short.dim) if e >= short.dim else extract(other, 0, 1))
@@ -236,7 +247,7 @@ def _shaped(rng: random.Random, name: str, first: Node, pool: Sequence[Node], le
         return apply(name, extract(first, 0, min(d, 3)), extract(other, 0, min(e, 3)), apply("square", one) + 0.5)
     if name in ("matvecmult", "vecmatmult"):
         vector = extract(other, 0, min(e, 4))
-        matrix = concat(*[n for n in rng.choices([p for p in pool if p.dim == d], k=vector.dim)])
+        matrix = concat(*rng.choices([first, *(p for p in pool if p.dim == d)], k=vector.dim))
         return apply(name, matrix, vector) if name == "matvecmult" else apply(name, vector, matrix)
     if name == "take":
         rows = rng.randint(2, 4)
@@ -249,8 +260,12 @@ def _shaped(rng: random.Random, name: str, first: Node, pool: Sequence[Node], le
         return apply(name, a, b, attrs=rng.choice([((1, d), (e, 1)), ((d, 1), (e, 1)), ((d,), (e,))]))
     if name == "tensordot":
         tall = concat(a, *[extract(n, 0, 1) for n in rng.choices(pool, k=d)])
-        ways = [(a, b, ((d,), (e,), (), (), (1, 0))), (tall, a, ((2, d), (d,), (1,), (0,))), (tall, tall, ((d, 2), (2, d), (1,), (0,), (1, 0))),
-                (tall, tall, ((d, 2), (2, d), (0, 1), (1, 0)))]  # fmt: skip
+        ways = [
+            (a, b, ((d,), (e,), (), (), (1, 0))),
+            (tall, a, ((2, d), (d,), (1,), (0,))),
+            (tall, tall, ((d, 2), (2, d), (1,), (0,), (1, 0))),
+            (tall, tall, ((d, 2), (2, d), (0, 1), (1, 0))),
+        ]
         a, b, attrs = rng.choice(ways)
         return apply(name, a, b, attrs=attrs)
     if name == "einsum":

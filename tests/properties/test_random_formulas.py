@@ -24,7 +24,11 @@ assert CASES * SHARE * len(KINDS) >= 2000
 
 # A case is a kernel or two for all its formulas, of which the first that is wrong is named: there is nothing to shrink.
 relaxed = settings(
-    max_examples=CASES, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True, phases=(Phase.explicit, Phase.reuse, Phase.generate)
+    max_examples=CASES,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    print_blob=True,
+    phases=(Phase.explicit, Phase.reuse, Phase.generate),
 )
 
 
