@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import operator
 import pickle
+import runpy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -522,6 +524,15 @@ def test_transforms(random):
     torch.testing.assert_close(gradient, dense)
     torch.testing.assert_close(f(x.conj(), b[0].conj()), (x.conj() @ y.T).exp() @ b[0].conj())
     torch.testing.assert_close((Vi(x.conj().imag) | Vj(y.real)) @ b[0], (x.conj().imag @ y.real.T + 0j) @ b[0])
+
+
+def test_the_example(monkeypatch, capsys):
+    """Fourier sums and kernels of state-space models, which it checks itself."""
+    example = Path(__file__).parents[1] / "examples" / "vandermonde.py"
+    sizes = ["--points", "300", "--length", "128", "--channels", "3", "--states", "8"]
+    monkeypatch.setattr("sys.argv", [str(example), *sizes])
+    runpy.run_path(str(example), run_name="__main__")
+    assert capsys.readouterr().out.count("largest error") == 7
 
 
 # ---- errors
