@@ -243,7 +243,8 @@ def kind_of(x: Any) -> Kind:
     backend = backend_of(x)
     dtype = backend.dtype(x)
     if dtype not in STORED and dtype not in COMPLEX:
-        raise TypeError(f"arrays must be of {', '.join((*STORED, *COMPLEX))}, not {dtype}: convert it first, e.g. {backend.convert}")
+        convert = "to complex64" if dtype.startswith("complex") else backend.convert
+        raise TypeError(f"arrays must be of {', '.join((*STORED, *COMPLEX))}, not {dtype}: convert it first, e.g. {convert}")
     return Kind(backend, dtype, backend.device(x))
 
 
