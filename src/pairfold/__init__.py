@@ -1,5 +1,6 @@
 """Pairfold: symbolic matrices F(x_i, y_j) that are reduced, and differentiated, without being stored."""
 
+from . import kernels
 from .lazy import ComplexLazyTensor, LazyTensor, LinearOperator, Pm, Vi, Vj, block, cat, concat, diag, identity, take, where
 from .lazy.accuracy import accumulate
 from .runtime.progress import progress
@@ -21,6 +22,7 @@ __all__ = [
     "diag",
     "get_num_threads",
     "identity",
+    "kernels",
     "progress",
     "set_num_threads",
     "take",

@@ -67,6 +67,12 @@ class TorchBackend(Backend):
     def indices(self, value: Any, like: Any) -> Any:
         return torch.as_tensor(value, device=like.device).long()
 
+    def free_bytes(self, like: Any) -> int | None:
+        if not like.is_cuda:
+            return super().free_bytes(like)
+        kept = torch.cuda.memory_reserved(like.device) - torch.cuda.memory_allocated(like.device)  # by PyTorch, for tensors to come
+        return torch.cuda.mem_get_info(like.device)[0] + kept
+
     def take_along(self, array: Any, index: Any) -> Any:
         return array.gather(-1, index)
 
