@@ -155,11 +155,12 @@ def _formulas(rng: random.Random, case: Case, reduction: Reduction, bounds: Boun
 def ways_to_sum(lengths: int, eps: float, reduction: Reduction, dtype: str, terms: Array, total: Array) -> Array:
     """The rounding of a sum of so many terms, given the sum of their magnitudes and the sum itself."""
     way = getattr(reduction, "accumulation", ACCUMULATIONS["block"]).name
+    oracle = lengths * float(np.finfo(np.longdouble).eps) * terms
     if dtype == "float32" and way == "float64":
-        return eps * np.abs(total) + lengths * 2.0**-52 * terms
+        return oracle + eps * np.abs(total) + lengths * 2.0**-52 * terms
     if way == "compensated":
-        return 2 * eps * np.abs(total) + 4 * (lengths * eps) ** 2 * terms
-    return (lengths + 2) * eps * terms
+        return oracle + 2 * eps * np.abs(total) + 4 * (lengths * eps) ** 2 * terms
+    return oracle + (lengths + 2) * eps * terms
 
 
 @dataclass
@@ -248,10 +249,11 @@ class Problem:
         w, ew = weights[0] if weights else (np.ones((1,)), np.zeros((1,)))
         values = [a.reshape(-1, *a.shape[-2:]) for a in (f, *(w for w, _ in weights))]
         with np.errstate(all="ignore"):
-            wanted = self.reduction.numpy(*values)[0].reshape(*f.shape[:-2], -1, f.shape[-1])
-            if name == "sum":
+            if name == "sum":  # compensated sums must be told from others
+                wanted = f.astype(np.longdouble).sum(-2, keepdims=True).astype(np.float64)
                 terms = np.abs(f).sum(-2, keepdims=True) + e.sum(-2, keepdims=True)
                 return wanted, e.sum(-2, keepdims=True) + ways_to_sum(n, eps, self.reduction, dtype, terms, wanted) + self.bounds.tiny
+            wanted = self.reduction.numpy(*values)[0].reshape(*f.shape[:-2], -1, f.shape[-1])
             if name == "prod":
                 high = (np.abs(f) + e).prod(-2, keepdims=True)
                 logs = np.log(np.abs(f) + e + self.bounds.tiny)

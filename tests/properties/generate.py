@@ -94,12 +94,15 @@ def make_case(
             return case
         name = wanted[-1] if wanted else rng.choice(NAMES)
         room = components - sum(r.dim for r in case.roots) - (roots - len(case.roots) - 1)
+        room = max(room, 4 if wanted else 1)
         for turn in range(TRIES):
             first = rng.choice(pool[-5:] if rng.random() < 0.5 else pool)
             if turn >= TRIES - 4:  # between 0 and 1 everything has a value
                 first = apply("sigmoid", extract(first, 0, 1) if turn > TRIES - 3 else first)
                 first = first if turn % 2 else first * 0.9
-            made = (_shaped if name in SHAPED else _plain)(rng, name, first, pool, case.leaves)
+            if first.dim > room:
+                first = extract(first, rng.randrange(first.dim - room + 1), room)
+            made = (_shaped if name in SHAPED else _plain)(rng, name, first, pool)
             if made.dim <= min(room, WIDEST) and made not in case.roots and made not in pool and _fine(bounds, made):
                 # What follows would be constant, or its derivatives singular.
                 if np.ptp(bounds.value(made)) > 0 and _smooth(case, made):
@@ -193,11 +196,12 @@ def _add_leaf(rng: random.Random, case: Case, axis: str, dim: int, stored: str =
     case.arrays.append(array)
 
 
-def _plain(rng: random.Random, name: str, first: Node, pool: Sequence[Node], leaves: Sequence[Node]) -> Node:
+def _plain(rng: random.Random, name: str, first: Node, pool: Sequence[Node]) -> Node:
     """An operator on operands that broadcast."""
-    fitting = pool if name == "concat" else [first, *(n for n in pool if n.dim in (1, first.dim))]
-    pairs = [n for n in fitting if n.axes | first.axes == I | J]
-    others = [rng.choice(pairs if pairs and rng.random() < 0.6 else fitting) for _ in range(ARITY[name] - 1)]
+    pairs = [n for n in pool if n.axes | first.axes == I | J]
+    others = [rng.choice(pairs if pairs and rng.random() < 0.6 else pool) for _ in range(ARITY[name] - 1)]
+    if name != "concat":
+        others = [n if n.dim in (1, first.dim) else extract(n, rng.randrange(n.dim), 1) for n in others]
     if name == "softmin":
         others[-1] = apply("square", extract(others[-1], 0, 1)) + 0.5
     attrs: tuple = ()
@@ -220,7 +224,7 @@ def _plain(rng: random.Random, name: str, first: Node, pool: Sequence[Node], lea
     return apply(name, *operands, attrs=attrs)
 
 
-def _shaped(rng: random.Random, name: str, first: Node, pool: Sequence[Node], leaves: Sequence[Node]) -> Node:
+def _shaped(rng: random.Random, name: str, first: Node, pool: Sequence[Node]) -> Node:
     """An operator whose operands' dimensions follow rules of their own."""
     other = rng.choice(pool)
     d, e = first.dim, other.dim

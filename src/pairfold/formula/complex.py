@@ -297,6 +297,14 @@ def _inverse_real(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.where(np.isinf(a) | np.isinf(b), 0.0, a / (a * a + b * b))
 
 
+def _log_hypot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    size = np.hypot(a, b)
+    large, small = np.maximum(np.abs(a), np.abs(b)), np.minimum(np.abs(a), np.abs(b))
+    near_one = (size > 0.5) & (size < 2)  # where the logarithm of a rounded number is of no use
+    large, small = np.where(near_one, large, 1), np.where(near_one, small, 0)
+    return np.where(near_one, 0.5 * np.log1p((large - 1) * (large + 1) + small * small), np.log(size))
+
+
 def _root_real(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     z = np.stack(np.broadcast_arrays(a, b), -1).view(complex)[..., 0]
     return np.sqrt(z).real
@@ -312,7 +320,7 @@ _TABLE = [
              lambda m, a, b: m.inverse(a, b)[0], twin=lambda n: apply("inverse_real", *n.args[::-1]), joint=lambda m, a, b: m.inverse(a, b),
              partials=_inverse_partials, cost=22, doc="a / (a² + b²) without overflow, the real part of 1 / (a + bi)", arity=2,
              sign=lambda a, b: a),
-    Operator("log_hypot", "elementwise", broadcast, call("log_hypot"), lambda a, b: np.log(np.hypot(a, b)),
+    Operator("log_hypot", "elementwise", broadcast, call("log_hypot"), _log_hypot,
              lambda m, a, b: m.log_hypot(a, b), partials=_log_partials, cost=75, doc="log of sqrt(a² + b²), accurate near 1 too", arity=2),
     Operator("root_real", "elementwise", broadcast, call("root_real"), _root_real,
              lambda m, a, b: m.root(a, b)[0], twin=lambda n: apply("root_imag", *n.args), joint=lambda m, a, b: m.root(a, b),
