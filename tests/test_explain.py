@@ -114,6 +114,19 @@ def test_products_batches_and_frameworks(random):
     assert "p2: parameters, 0.37" in line((Vi(x).sqdist(Vj(x)) * 0.37).explain(), "arrays")
 
 
+def test_complex_and_composed(random):
+    """What a method computes is explained by its first fold."""
+    x, y = points(random, 30, 3), points(random, 40, 3)
+    K = (Vi(x) | Vj(y)).exp1j()
+    told = K.explain()
+    assert told.title == "sum over the columns of 30 × 40 pairs" and told.plan.hoisted.body[0].dim == 2
+    assert "cos(" in line(told, "pair") and "sin(" in line(told, "pair")
+    assert "of 30 × 40" in K.explain(reduction="@", b=np.ones(40) * 1j).title
+    assert abs(K).explain(reduction="norm").title == told.title
+    assert (Vi(x) | Vj(y)).explain(reduction="any", axis=0).title == "max over the rows of 30 × 40 pairs"
+    assert np.isfinite((Vi(x) | Vj(y)).sum())  # what asks does not stay
+
+
 def test_nothing_to_compute(random):
     for rows, columns in ((0, 5), (5, 0), (0, 0)):
         told = gauss(random, rows, columns, 12).explain()
@@ -127,6 +140,23 @@ def test_packed_formulas_have_names(random):
     assert "r0 = exp(sum(x0**2))" in line(told, "packed")
     assert re.search(r"c\d = sum\(y1\*\*2\) \* p2", line(told, "packed"))
     assert re.fullmatch(r"\(r0 \* y1\) \+ c\d", line(told, "pair"))
+
+
+def test_masks(random):
+    K = gauss(random, 300, 400, 3)
+    for axis in (0, 1):
+        for masked, there in ((K.tril(), np.tril(np.ones((300, 400)))), (K.band(5, 7), np.tri(300, 400, 7) - np.tri(300, 400, -6))):
+            told = masked.explain(reduction="logsumexp", axis=axis)
+            assert there.sum() <= told.pairs < 300 * 400
+            assert told.title.startswith("logsumexp") and f"of 300 × 400 pairs, of which {told.pairs} take part" in told.title
+            assert re.match(r"where .* <= [57]|where .* <= 0", line(told, "pair"))
+            assert told.operations > K.explain(reduction="logsumexp", axis=axis).operations
+            ET.fromstring(told._repr_html_())
+    masked.sum(axis=0)
+    assert masked.explain(axis=0).measured.pairs == masked.explain(axis=0).pairs
+    rows, columns = np.array([[0, 100], [100, 300]]), np.array([[0, 150], [150, 400]])
+    told = K.blocks(rows, columns, np.eye(2, dtype=bool)).explain()
+    assert told.pairs == 100 * 150 + 200 * 250 and "where" not in line(told, "pair")
 
 
 # ---- squared distances

@@ -17,9 +17,11 @@ from .picture import FILLS, picture
 from .plan.contract import LARGEST_EXPONENT, contraction
 from .plan.hoist import Buffer, Hoisted, hoist
 from .plan.plan import Plan, make_plan
+from .reductions import Masked
 from .runtime import cpu, peak
 from .runtime.compile import compile_assembly
 from .runtime.operand import Extent, Operand
+from .runtime.pattern import Pattern
 from .runtime.threads import ALONE_SECONDS, get_num_threads
 
 # Tiles were seen to reach from 0.6 to 0.9 of the limit: the rest goes into waiting for results, loads and loops.
@@ -104,7 +106,14 @@ class Explanation:
 
 
 def explain(
-    fold: Fold, operands: Sequence[Operand], extent: Extent, bits: int, result: str, what: str = "plan", described: Sequence[str] = ()
+    fold: Fold,
+    operands: Sequence[Operand],
+    extent: Extent,
+    bits: int,
+    result: str,
+    what: str = "plan",
+    described: Sequence[str] = (),
+    pattern: Pattern | None = None,
 ) -> Explanation | Listing:
     """Explain a fold of given arrays.
 
@@ -122,6 +131,8 @@ def explain(
         ``"plan"``; ``"llvm"`` or ``"asm"`` for the kernel's code.
     described : sequence of str
         What there is to say of each array.
+    pattern : Pattern, optional
+        Which pairs take part.
 
     Raises
     ------
@@ -133,12 +144,12 @@ def explain(
     # Where there are no pairs there are no data to look at.
     route = fold.route(operands, extent, bits) if extent.pairs else Route(fold.oriented, operands)
     numbers = route.numbers(bits, result)
-    plan = make_plan(route.formulas, fold.reduction, numbers, cpu.machine())
+    plan = make_plan(route.formulas, fold.reduction, numbers, cpu.machine(), pattern is not None)
     if what != "plan":
         code = cpu.emit(plan)
         return Listing(code if what == "llvm" else compile_assembly(code))
-    kernel = cpu.known(route.formulas, fold.reduction, numbers)
-    return _Account(fold, route, extent, plan, described, kernel.last if kernel else None).explanation()
+    kernel = cpu.known(route.formulas, fold.reduction, numbers, plan.sparse)
+    return _Account(fold, route, extent, pattern, plan, described, kernel.last if kernel else None).explanation()
 
 
 def sketch(title: str, formula: Node) -> str:
@@ -170,9 +181,20 @@ def _graph(hoisted: Hoisted, axis: int, names: dict[Node, str], result: str) -> 
 class _Account:
     """Gathers what is said of a plan, in the user's words: rows are i and columns are j, whichever is reduced."""
 
-    def __init__(self, fold: Fold, route: Route, extent: Extent, plan: Plan, described: Sequence[str], measured: cpu.Run | None):
+    def __init__(
+        self,
+        fold: Fold,
+        route: Route,
+        extent: Extent,
+        pattern: Pattern | None,
+        plan: Plan,
+        described: Sequence[str],
+        measured: cpu.Run | None,
+    ):
         self.fold, self.route, self.extent, self.plan, self.described, self.measured = fold, route, extent, plan, described, measured
-        self.layout = Layout(plan)
+        self.layout, self.pattern = Layout(plan), pattern
+        self.reduction = fold.reduction.inner if isinstance(fold.reduction, Masked) else fold.reduction
+        self.pairs = extent.pairs if pattern is None else extent.batches * pattern.pairs
         self.kept, self.reduced = ("row", "column") if fold.axis == 1 else ("column", "row")
         # What is packed goes by a name of its own, unless it is a variable.
         used = variables(route.formulas)
@@ -186,14 +208,15 @@ class _Account:
 
     def explanation(self) -> Explanation:
         plan, extent = self.plan, self.extent
-        launch = cpu.launch_of(self.layout, Extent((max(1, extent.batches),), max(1, extent.kept), max(1, extent.reduced)))
-        seconds = cpu.expected_seconds(self.layout, extent.batches, extent.kept, extent.reduced)
+        blocks = self._blocks()
+        launch = cpu.launch_of(self.layout, Extent((max(1, extent.batches),), max(1, extent.kept), max(1, extent.reduced)), max(1, blocks))
+        seconds = cpu.expected_seconds(self.layout, extent.batches, extent.kept, extent.reduced, self.pattern)
         threads = get_num_threads() if sum(seconds) >= ALONE_SECONDS else 1
         rate = peak.instructions_a_second(threads) * plan.schedule.lanes
         phases = {phase: s / threads for phase, s in zip(PHASES, seconds, strict=True)}
-        padded = extent.batches * self.layout.blocks(extent.kept) * plan.schedule.block * extent.reduced
+        padded = extent.batches * blocks * plan.schedule.block * extent.reduced if self.pattern is None else self.pairs
         phases["tile"] = padded * plan.operations / (TYPICAL * rate)
-        limit = extent.pairs * plan.operations / rate
+        limit = self.pairs * plan.operations / rate
         scratch = launch.a_turn * sum(launch.sizes) if extent.pairs else 0
         lines = [
             ("formula", (str(self.fold),)),
@@ -204,18 +227,18 @@ class _Account:
             ("tile", self._tile()),
             ("work", self._work()),
         ]
-        if extent.pairs:
+        if self.pairs:
             lines += [
-                ("tasks", (self._tasks(launch, threads),)),
+                ("tasks", (self._tasks(launch, blocks, threads),)),
                 ("memory", (self._memory(launch, scratch),)),
                 ("limit", (self._limit(limit, rate, threads),)),
                 ("estimate", (self._estimate(phases, limit),)),
                 ("measured", (self._measured(limit),)),
             ]
         return Explanation(
-            f"{self.fold.reduction.name} over the {self.reduced}s of {self._pairs(extent)}",
+            f"{self.reduction.name} over the {self.reduced}s of {self._pairs(extent)}{self._taking_part()}",
             plan,
-            extent.pairs,
+            self.pairs,
             plan.operations,
             scratch,
             threads,
@@ -223,12 +246,19 @@ class _Account:
             phases,
             self.measured,
             tuple((label, texts) for label, texts in lines if texts),
-            _graph(plan.hoisted, self.fold.axis, self.centre, f"{self.fold.reduction.name} over {self.reduced}s"),
+            _graph(plan.hoisted, self.fold.axis, self.centre, f"{self.reduction.name} over {self.reduced}s"),
         )
 
     def _pairs(self, extent: Extent) -> str:
         lengths = [extent.reduced, extent.kept] if self.fold.axis == 0 else [extent.kept, extent.reduced]
         return " × ".join(map(str, [extent.batches, *lengths] if extent.batch else lengths)) + " pairs"
+
+    def _taking_part(self) -> str:
+        return "" if self.pattern is None else f", of which {self.pairs} take part"
+
+    def _blocks(self) -> int:
+        """Blocks of rows of a batch."""
+        return self.layout.blocks(self.extent.kept) if self.pattern is None else len(self.pattern.blocks(self.plan.schedule.block))
 
     # ---- what is computed
     def _arrays(self) -> tuple[str, ...]:
@@ -236,7 +266,7 @@ class _Account:
         told = self.described or [o.type for o in self.route.operands]
         given = [f"{v}: {sides[v.attrs[0]]}, {text}" for v, text in zip(self.fold.variables, told, strict=False)]
         kinds = [self.plan.numbers.result if r.kind == "real" else "int64" for r in self.fold.results[: self.fold.reduction.public]]
-        accumulation = getattr(self.fold.reduction, "accumulation", None)
+        accumulation = getattr(self.reduction, "accumulation", None)
         sums = f", sums accumulated by {accumulation.name!r}" if accumulation else ""
         return *given, f"result: {' and '.join(kinds)}, by arithmetic in float{self.plan.bits}{sums}"
 
@@ -259,10 +289,12 @@ class _Account:
         return ", ".join(map(text, buffer.slots, buffer.formulas))
 
     def _pair(self) -> tuple[str, ...]:
+        count = self.fold.reduction.conditions
         texts = [to_string(f, self.names) for f in self.plan.hoisted.body]
-        if self.plan.reduction.guarded and len(texts) == 2:
-            return f"bound: {texts[1]}", f"then, where that is promising: {texts[0]}"
-        return tuple(texts)
+        conditions, texts = [f"where {condition}" for condition in texts[:count]], texts[count:]
+        if len(texts) > self.reduction.formulas:  # the last is a bound of the first
+            texts = [f"bound: {texts[1]}", f"then, where that is promising: {texts[0]}"]
+        return *conditions, *texts
 
     def _distances(self) -> tuple[str, ...]:
         found = contraction(self.fold.oriented, self.fold.reduction, self.plan.bits)
@@ -291,8 +323,8 @@ class _Account:
             *reasons,
         )
 
-    def _tasks(self, launch: cpu.Launch, threads: int) -> str:
-        blocks = self.extent.batches * self.layout.blocks(self.extent.kept)
+    def _tasks(self, launch: cpu.Launch, blocks: int, threads: int) -> str:
+        blocks *= self.extent.batches
         parts = f", the {self.reduced}s of each in {launch.splits} parts" if launch.splits > 1 else ""
         made = f"{_count(blocks, 'block')} of {self.plan.schedule.block} {self.kept}s{parts}"
         return f"{made}, on {_count(threads, 'thread')}{'' if threads > 1 else ': waking another could take longer'}"
@@ -329,10 +361,10 @@ class _Account:
     def _measured(self, limit: float) -> str:
         if self.measured is None:
             return "not yet: this kernel has not run in this process"
-        then, seconds = self.measured
-        share = limit * then.pairs / self.extent.pairs / seconds
+        then, pairs, seconds = self.measured
+        share = limit * pairs / self.pairs / seconds
         sizes = "" if then == self.extent else f", for {self._pairs(then)}"
-        return f"{_si(seconds, 's')} the last time, {share:.0%} of the limit, {_si(then.pairs / seconds, 'pairs/s')}{sizes}"
+        return f"{_si(seconds, 's')} the last time, {share:.0%} of the limit, {_si(pairs / seconds, 'pairs/s')}{sizes}"
 
 
 def _si(value: float, unit: str) -> str:

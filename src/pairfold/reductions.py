@@ -759,5 +759,9 @@ REDUCTIONS: dict[str, type[Reduction]] = {
               LogSumExp, WeightedLogSumExp, SumSoftMaxWeight)
 }  # fmt: skip
 KMIN: dict[str, type[KminArgKmin]] = {r.name: r for r in (Kmin, ArgKmin, KminArgKmin)}
-# What reductions are for complex numbers, where that is another monoid.
-OF_COMPLEX: dict[type[Reduction], type[Reduction]] = {Sum: Sum, Prod: ComplexProd, LogSumExp: ComplexLogSumExp}
+# What reductions are for complex numbers, where they have a meaning.
+OF_COMPLEX: dict[type[Reduction], Callable[[Any], Reduction]] = {
+    Sum: lambda r: r,
+    Prod: lambda r: ComplexProd(),
+    LogSumExp: lambda r: ComplexLogSumExp(r.accumulation),
+}

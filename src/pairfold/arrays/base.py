@@ -13,6 +13,7 @@ from ..runtime.pattern import Pattern
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 STORED = (*FLOATS, *INTEGERS, "bool")
+COMPLEX = ("complex64", "complex128")
 # The largest integers that floating-point numbers of so many bits tell apart.
 EXACT = {32: 2**24, 64: 2**53}
 
@@ -65,6 +66,10 @@ class Backend(ABC):
     @abstractmethod
     def cast(self, array: Any, dtype: str) -> Any:
         """The array in another type."""
+
+    @abstractmethod
+    def complex(self, real: Any, imag: Any) -> Any:
+        """The complex numbers of these parts."""
 
     @abstractmethod
     def indices(self, value: Any, like: Any) -> Any:

@@ -52,6 +52,11 @@ class NumPyBackend(Backend):
     def cast(self, array: Any, dtype: str) -> Any:
         return array.astype(dtype)
 
+    def complex(self, real: Any, imag: Any) -> Any:
+        found = np.empty(real.shape, np.result_type(real, np.complex64))
+        found.real, found.imag = real, imag
+        return found
+
     def indices(self, value: Any, like: Any) -> Any:
         return np.asarray(value).astype(np.int64, copy=False)
 

@@ -59,6 +59,9 @@ class TorchBackend(Backend):
     def cast(self, array: Any, dtype: str) -> Any:
         return array.to(DTYPES[dtype])
 
+    def complex(self, real: Any, imag: Any) -> Any:
+        return torch.complex(real, imag)
+
     def indices(self, value: Any, like: Any) -> Any:
         return torch.as_tensor(value, device=like.device).long()
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -62,8 +62,8 @@ class Operator:
         ``joint(m, *components, *attrs)``: a component of the node and one of its twin, at once.
     arity : int
         How many operands it takes; 0 where any number.
-    attributes : tuple of str
-        The names of its static parameters, in the order in which they are written behind the operands.
+    attributes : mapping of str to type
+        The names and types of its static parameters, in the order in which they are written behind the operands.
     """
 
     name: str
@@ -85,7 +85,7 @@ class Operator:
     twin: Callable[[Node], Node] | None = None
     joint: Callable[..., tuple[Any, Any]] | None = None
     arity: int = 1
-    attributes: tuple[str, ...] = ()
+    attributes: Mapping[str, type] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return self.name

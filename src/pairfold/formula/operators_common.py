@@ -78,7 +78,7 @@ def concat(*parts: Node) -> Node:
 def insert(a: Node, start: int, dim: int) -> Node:
     """The vector at `start` in a vector of zeros."""
     after = dim - start - a.dim
-    return concat(*[zeros(start)] * (start > 0), a, *[zeros(after)] * (after > 0))
+    return concat(*([zeros(start)] if start else []), a, *([zeros(after)] if after else []))
 
 
 def inverse_root_or_zero(a: Node) -> Node:

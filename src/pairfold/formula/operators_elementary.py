@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,13 @@ import numpy as np
 from .graph import Node, Operand, apply
 from .operator import Bracketed, Operator
 from .operators_common import broadcast, call, infix, inverse_root_or_zero, power, prefix, where
+
+# ---- dimensions
+
+
+def _of_order(dims: Sequence[int], attrs: tuple[Any, ...]) -> int | str:
+    return broadcast(dims) if attrs[0] >= 1 else f"a polygamma function has an order of at least 1, not {attrs[0]}"
+
 
 # ---- derivatives
 
@@ -185,7 +192,7 @@ ARITHMETIC = [
              lambda n: (2 * n.args[0],), doc="a²", keops="Square", sign=lambda a: 1),
     Operator("powi", "elementwise", broadcast, lambda args, attrs: Bracketed(f"({args[0]}**{attrs[0]})"), lambda a, n: a ** float(n),
              lambda m, a, n: m.powi(a, n), _power_partial, cost=4,
-             doc="a to a fixed whole power n", keops="Pow", attributes=("n",)),
+             doc="a to a fixed whole power n", keops="Pow", attributes={"n": int}),
     Operator("pow", "elementwise", broadcast, infix("**"), np.power, lambda m, a, b: m.pow(a, b), _pow_partials, cost=60,
              doc="a to the power b", keops="Powf", arity=2),
     Operator("mod", "elementwise", broadcast, call("mod"), np.mod, lambda m, a, b: m.mod(a, b),
@@ -239,14 +246,14 @@ FUNCTIONS = [
     _function("gelu", _gelu, _gelu_partial, "a times the normal distribution function of a", cost=65),
     _function("lgamma", _lgamma, lambda y, a: apply("digamma", a), "logarithm of the absolute value of the gamma function", cost=150),
     _function("digamma", _digamma, lambda y, a: apply("polygamma", a, attrs=(1,)), "derivative of lgamma", cost=100),
-    Operator("polygamma", "elementwise", broadcast, call("polygamma"), _polygamma, lambda m, a, n: m.polygamma(a, n),
+    Operator("polygamma", "elementwise", _of_order, call("polygamma"), _polygamma, lambda m, a, n: m.polygamma(a, n),
              lambda n: (apply("polygamma", n.args[0], attrs=(n.attrs[0] + 1,)),), cost=200,
-             doc="n-th derivative of digamma, n ≥ 1", attributes=("n",)),
+             doc="n-th derivative of digamma, n ≥ 1", attributes={"n": int}),
     _function("floor", np.floor, lambda y, a: None, "the next lower whole number", "Floor"),
     _function("ceil", np.ceil, lambda y, a: None, "the next higher whole number"),
     _function("trunc", np.trunc, lambda y, a: None, "the whole number towards 0"),
     Operator("round", "elementwise", broadcast, call("round"), np.round, lambda m, a, d: m.round_decimals(a, d), lambda n: (None,), cost=4,
-             doc="a rounded to d decimals, ties to even as NumPy's", keops="Round", attributes=("d",)),
+             doc="a rounded to d decimals, ties to even as NumPy's", keops="Round", attributes={"d": int}),
     _function("isnan", lambda a: np.isnan(a) * 1.0, lambda y, a: None, "1 where a is nan, else 0", method="one_if_nan"),
 ]  # fmt: skip
 

@@ -6,6 +6,7 @@ All are cases of one: ``einsum``, sums of products of components of two tensors,
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -126,9 +127,22 @@ def _size(axes: str, extents: Mapping[str, int]) -> int:
 
 
 def _einsum_dims(dims: Sequence[int], attrs: tuple[Any, ...]) -> int | str:
-    (left, right, out), extents = _parsed(*attrs)
-    wanted = _size(left, extents), _size(right, extents)
-    return _size(out, extents) if tuple(dims) == wanted else _mismatch(dims, wanted)
+    text, extents = attrs
+    if not re.fullmatch(r"[a-z]*,[a-z]*->[a-z]*", text):
+        return f"the axes of an einsum are written as in 'kl,l->k', not {text!r}"
+    sides = re.split(",|->", text)
+    letters = dict.fromkeys(sides[0] + sides[1])
+    if any(sum(c in side for side in sides) < 2 for c in {*letters, *sides[2]}) or any(len({*side}) < len(side) for side in sides):
+        return f"each axis of {text!r} must be in two of the three tensors at least, and once in each"
+    if len(extents) != len(letters) or not _is_shape(extents):
+        return f"{text!r} takes the lengths of {len(letters)} axes, not {extents}"
+    (left, right, out), sizes = _parsed(text, extents)
+    wanted = _size(left, sizes), _size(right, sizes)
+    return _size(out, sizes) if tuple(dims) == wanted else _mismatch(dims, wanted)
+
+
+def _is_shape(shape: Sequence[int]) -> bool:
+    return all(n >= 1 for n in shape)
 
 
 def _mismatch(dims: Sequence[int], wanted: Sequence[int]) -> str:
@@ -136,8 +150,9 @@ def _mismatch(dims: Sequence[int], wanted: Sequence[int]) -> str:
 
 
 def _einsum_show(args: tuple[str, ...], attrs: tuple[Any, ...]) -> str:
-    _, extents = _parsed(*attrs)
-    return f"einsum({attrs[0]!r}, {bare(args[0])}, {bare(args[1])}, {', '.join(f'{c}={n}' for c, n in extents.items())})"
+    letters = dict.fromkeys(re.findall("[a-z]", attrs[0]))
+    lengths = [f"{c}={n}" for c, n in zip(letters, attrs[1], strict=False)]  # as far as they fit: errors show this too
+    return f"einsum({', '.join([repr(attrs[0]), *map(bare, args), *lengths])})"
 
 
 def _einsum_numpy(a: np.ndarray, b: np.ndarray, text: str, extents: Shape) -> np.ndarray:
@@ -220,6 +235,8 @@ def _kron_dims(dims: Sequence[int], attrs: tuple[Any, ...]) -> int | str:
     if len(shape_a) != len(shape_b):
         return f"a Kronecker product takes tensors of as many axes, not shapes {shape_a} and {shape_b}"
     wanted = math.prod(shape_a), math.prod(shape_b)
+    if not _is_shape(shape_a + shape_b):
+        return f"{shape_a} and {shape_b} are no shapes"
     return dims[0] * dims[1] if tuple(dims) == wanted else f"{_mismatch(dims, wanted)} (shapes {shape_a} and {shape_b})"
 
 
@@ -245,6 +262,8 @@ def _tensordot_axes(
 def _tensordot_dims(dims: Sequence[int], attrs: tuple[Any, ...]) -> int | str:
     shape_a, shape_b, summed_a, summed_b, *places = attrs
     wanted = math.prod(shape_a), math.prod(shape_b)
+    if not _is_shape(shape_a + shape_b):
+        return f"{shape_a} and {shape_b} are no shapes"
     if tuple(dims) != wanted:
         return f"{_mismatch(dims, wanted)} (shapes {shape_a} and {shape_b})"
     for summed, shape in ((summed_a, shape_a), (summed_b, shape_b)):
@@ -267,7 +286,7 @@ def _tensordot_numpy(a: np.ndarray, b: np.ndarray, shape_a: Shape, shape_b: Shap
 
 TENSORS = [
     Operator("einsum", "einsum", _einsum_dims, _einsum_show, _einsum_numpy, transpose=_einsum_transpose,
-             doc="sums of products of components of two tensors", arity=2, attributes=("axes", "extents")),
+             doc="sums of products of components of two tensors", arity=2, attributes={"axes": str, "extents": tuple}),
     Operator("matvecmult", "derived", _matrix_times_vector, call("matvecmult"), _matvec_numpy, definition=_matvec_definition,
              doc="the matrix a times the vector b", keops="MatVecMult", arity=2),
     Operator("vecmatmult", "derived", _vector_times_matrix, call("vecmatmult"), _vecmat_numpy, definition=_vecmat_definition,
@@ -279,9 +298,9 @@ TENSORS = [
              doc="all differences of a component of a and one of b", keops="DifferenceMatrix", arity=2),
     Operator("kron", "derived", _kron_dims, call("kron"), _kron_numpy,
              definition=lambda a, b, *shapes: einsum(a, b, *_kron_axes(*shapes)),
-             doc="Kronecker product of two tensors", keops="Kron", arity=2, attributes=("shape_a", "shape_b")),
+             doc="Kronecker product of two tensors", keops="Kron", arity=2, attributes={"shape_a": tuple, "shape_b": tuple}),
     Operator("tensordot", "derived", _tensordot_dims, call("tensordot"), _tensordot_numpy,
              definition=lambda a, b, *attrs: einsum(a, b, *_tensordot_axes(*attrs)),
              doc="sums over pairs of axes of two tensors; the axes that stay may be moved to other places", keops="TensorDot", arity=2,
-             attributes=("shape_a", "shape_b", "summed_a", "summed_b", "places")),
+             attributes={"shape_a": tuple, "shape_b": tuple, "summed_a": tuple, "summed_b": tuple, "places": tuple}),
 ]  # fmt: skip

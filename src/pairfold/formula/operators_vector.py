@@ -40,7 +40,8 @@ def _inserted(dims: Sequence[int], attrs: tuple[Any, ...]) -> int | str:
 
 
 def _spread(dims: Sequence[int], attrs: tuple[Any, ...]) -> int | str:
-    return int(attrs[0]) if dims[0] in (1, attrs[0]) else f"a vector of dimension {dims[0]} cannot be spread over {attrs[0]}"
+    fits = dims[0] in (1, attrs[0]) and attrs[0] >= 1
+    return int(attrs[0]) if fits else f"a vector of dimension {dims[0]} cannot be spread over {attrs[0]}"
 
 
 def _numbered(dims: Sequence[int], attrs: tuple[Any, ...]) -> int | str:
@@ -222,20 +223,20 @@ REDUCTIONS = [
 MOVES = [
     Operator("extract", "index", _extracted, lambda args, attrs: f"{args[0]}[{attrs[0]}:{attrs[0] + attrs[1]}]",
              lambda a, start, length: a[..., start : start + length], transpose=_extract_transpose, cost=0,
-             doc="a slice of the components", keops="Extract", sign=lambda a: a, attributes=("start", "length")),
+             doc="a slice of the components", keops="Extract", sign=lambda a: a, attributes={"start": int, "length": int}),
     Operator("insert", "derived", _inserted, call("insert"), _insert_numpy, definition=insert,
-             doc="the components in a vector of zeros", keops="ExtractT", sign=lambda a: a, attributes=("start", "dim")),
+             doc="the components in a vector of zeros", keops="ExtractT", sign=lambda a: a, attributes={"start": int, "dim": int}),
     Operator("concat", "index", lambda dims, attrs: sum(dims), call("concat"), _concat_numpy, transpose=_concat_transpose, cost=0,
              doc="components one after the other", keops="Concat", arity=0),
     Operator("spread", "index", _spread, lambda args, attrs: f"spread({bare(args[0])}, {attrs[0]})",
              lambda a, dim: np.broadcast_to(a, (*a.shape[:-1], dim)),
              transpose=lambda n, g: (apply("sum", g) if n.args[0].dim == 1 else g,), cost=0,
-             doc="one number, repeated", keops="SumT", sign=lambda a: a, attributes=("dim",)),
+             doc="one number, repeated", keops="SumT", sign=lambda a: a, attributes={"dim": int}),
     Operator("arange", "number", _numbered, call("arange"), lambda dim: np.arange(float(dim)).reshape(1, 1, dim),
-             lambda m, number: number, kind="real", cost=0, doc="0, 1, 2 …", sign=lambda: 1, arity=0, attributes=("dim",)),
+             lambda m, number: number, kind="real", cost=0, doc="0, 1, 2 …", sign=lambda: 1, arity=0, attributes={"dim": int}),
     Operator("one_hot", "derived", _one_hot, call("one_hot"), lambda a, dim: (np.floor(a + 0.5) == np.arange(dim)) * 1.0,
              definition=_one_hot_definition, doc="1 at the component whose number is a rounded, else 0", keops="OneHot",
-             sign=lambda a: 1, attributes=("dim",)),
+             sign=lambda a: 1, attributes={"dim": int}),
 ]  # fmt: skip
 
 GEOMETRY = [
@@ -259,7 +260,7 @@ GEOMETRY = [
              arity=3),
     Operator("cross", "derived", _crossed, call("cross"), np.cross, definition=_cross_definition, doc="cross product", arity=2),
     Operator("bspline", "derived", _spline, call("bspline"), _spline_numpy, definition=_spline_definition,
-             doc="the B-splines of a degree on knots, at a number", keops="BSpline", arity=2, attributes=("degree",)),
+             doc="the B-splines of a degree on knots, at a number", keops="BSpline", arity=2, attributes={"degree": int}),
     Operator("softdtw_sqdist", "derived", _warped, call("softdtw_sqdist"), _warp_numpy, definition=_warp_definition,
              doc="dynamic time warping of a and b by squared differences, smoothed by a scale", keops="SoftDTW_SqDist", arity=3),
 ]  # fmt: skip

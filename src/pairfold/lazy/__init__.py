@@ -1,7 +1,8 @@
 """Symbolic matrices as users see them: `LazyTensor`, whose methods lie in one file a subject."""
 
 from .blocks import block
+from .complex import ComplexLazyTensor
 from .operators import LinearOperator, diag, identity
 from .tensor import LazyTensor, Pm, Vi, Vj, cat, concat, where
 
-__all__ = ["LazyTensor", "LinearOperator", "Pm", "Vi", "Vj", "block", "cat", "concat", "diag", "identity", "where"]
+__all__ = ["ComplexLazyTensor", "LazyTensor", "LinearOperator", "Pm", "Vi", "Vj", "block", "cat", "concat", "diag", "identity", "where"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..formula.graph import apply
 from ..formula.operators import power
 from .operators import LinearOperator
 from .symbolic import Symbolic, combine
@@ -59,10 +58,13 @@ class Elementwise(Symbolic):
         """Whole powers by multiplication, 0.5 and -0.5 by roots, others by the general power."""
         if isinstance(exponent, (int, float)) and not isinstance(exponent, bool):
             if float(exponent).is_integer() and abs(exponent) < 2**31:
-                return combine(lambda a: power(a, int(exponent)), (self,))
+                return self._power(int(exponent))
             if abs(exponent) == 0.5:
                 return self.sqrt() if exponent > 0 else self.rsqrt()
         return self._apply("pow", exponent)
+
+    def _power(self, exponent: int) -> Any:
+        return combine(lambda a: power(a, exponent), (self,))
 
     def __rpow__(self, base: Any) -> LazyTensor:
         return self._lift(base)._apply("pow", self)
@@ -258,4 +260,4 @@ class Elementwise(Symbolic):
 
     def ifelse(self, a: Any, b: Any) -> LazyTensor:
         """``a`` where self is ≥ 0, else ``b``, as in KeOps."""
-        return combine(lambda *nodes: apply("where", *nodes), (self >= 0, a, b))
+        return (self >= 0)._apply("where", a, b)

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..arrays.base import Backend
-from ..fold import Fold
-from ..runtime.operand import Extent
-from .folds import Folds
+from .folds import Asked, Folds, asking
 
 # Imported where they are used: most programs never ask, and should not wait.
 if TYPE_CHECKING:
@@ -66,17 +62,20 @@ class Explained(Folds):
         """
         import inspect
 
-        method = getattr(_diverted(self), {"@": "__matmul__"}.get(reduction, reduction), None)
+        method = getattr(self, {"@": "__matmul__"}.get(reduction, reduction), None)
         if callable(method) and (reduction == "@" or not reduction.startswith("_")):
             if "axis" in inspect.signature(method).parameters and not {"axis", "dim"} & arguments.keys():
                 arguments["axis"] = len(self._batch) + 1
             asked = None
+            token = asking.set(True)
             try:
                 method(**arguments)
-            except _Asked as fold:
+            except Asked as fold:
                 asked = fold
+            finally:
+                asking.reset(token)
             if asked:
-                return asked.account(what)
+                return _account(asked, what)
         raise ValueError(
             f"{reduction!r} does not reduce the rows or the columns of {self!r}: name a method that does, e.g. 'sum' or 'logsumexp'"
         )
@@ -87,52 +86,15 @@ class Explained(Folds):
         return sketch(repr(self), self.formula)
 
 
-class _Asked(Exception):
-    """Thrown in the place of a fold's results: who was to compute them, the fold, its arrays and sizes, and the results' type."""
+def _account(asked: Asked, what: str) -> Explanation | Listing:
+    from ..explain import explain
 
-    def __init__(self, backend: Backend, fold: Fold, arrays: Sequence[Any], extent: Extent, dtype: str):
-        self.backend, self.fold, self.arrays, self.extent, self.dtype = backend, fold, arrays, extent, dtype
-
-    def account(self, what: str) -> Explanation | Listing:
-        from ..explain import explain
-
-        backend, fold = self.backend, self.fold
-        for device in map(backend.device, self.arrays):
-            if device != "cpu":
-                raise TypeError(f"explain is about the CPU, but the arrays are on {device}: ask the same of x.cpu()")
-        described, operands = [], []
-        for array, variable in zip(self.arrays, fold.variables, strict=True):
-            number = variable.axes == 0 and tuple(array.shape) == (1,)
-            described.append(f"{float(array[0]):g}" if number else f"{tuple(array.shape)} {backend.dtype(array)}")
-            operands.append(backend.operand(array, bool(variable.axes), self.extent.batch))
-        return explain(fold, operands, self.extent, backend.bits(self.arrays, self.dtype), self.dtype, what, described)
-
-
-class _Asking:
-    """A backend that computes nothing, but says what it is asked to compute."""
-
-    def __init__(self, backend: Backend):
-        self._backend = backend
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._backend, name)
-
-    def results(self, fold: Fold, arrays: Sequence[Any], extent: Extent, dtype: str, pattern: Any = None) -> Any:
-        raise _Asked(self._backend, fold, arrays, extent, dtype)
-
-
-class _Diverting(Folds):
-    """A symbolic matrix that throws its first fold."""
-
-    def _run(self, *arguments: Any, **options: Any) -> Any:
-        if self._kind is not None:
-            asking: Any = _Asking(self._kind.backend)
-            self._kind = self._kind._replace(backend=asking)
-        return super()._run(*arguments, **options)
-
-
-def _diverted(lazy: Explained) -> Any:
-    """The same matrix, of a class that diverts."""
-    made: Any = object.__new__(type(type(lazy).__name__, (_Diverting, type(lazy)), {}))
-    made.__dict__.update(lazy.__dict__)
-    return made
+    backend, fold, arrays, extent = asked.backend, asked.fold, asked.arrays, asked.extent
+    described, operands = [], []
+    for array, variable in zip(arrays, fold.variables, strict=True):
+        if backend.device(array) != "cpu":
+            raise TypeError(f"explain is about the CPU, but the arrays are on {backend.device(array)}: ask the same of x.cpu()")
+        number = variable.axes == 0 and tuple(array.shape) == (1,)
+        described.append(f"{float(array[0]):g}" if number else f"{tuple(array.shape)} {backend.dtype(array)}")
+        operands.append(backend.operand(array, bool(variable.axes), extent.batch))
+    return explain(fold, operands, extent, backend.bits(arrays, asked.dtype), asked.dtype, what, described, asked.pattern)

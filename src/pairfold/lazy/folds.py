@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Set
+from collections.abc import Sequence, Set
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
 
 from ..arrays import is_array
-from ..fold import make_fold
+from ..arrays.base import Backend
+from ..fold import Fold, make_fold
 from ..formula.graph import Node, to_string
 from ..reductions import KMIN, REDUCTIONS, LogSumExp, Reduction, Sum, SumSoftMaxWeight, WeightedLogSumExp
 from ..runtime.operand import Extent
+from ..runtime.pattern import Pattern
 from .accuracy import accumulation_of
 from .axes import BATCH, COLUMNS, INNER, ROWS, Axis, both_spellings
 from .operators import LinearOperator, product
-from .symbolic import Leaf, Symbolic, merge, readable
+from .symbolic import Leaf, Symbolic, is_complex, merge, readable
 
 # Sums of ones are exact in float32 up to here.
 COUNTED_EXACTLY = 1 << 24
@@ -25,6 +28,16 @@ COUNTED_EXACTLY = 1 << 24
 def _wide(dtype: str) -> str:
     """The type of what is only on its way to a result of that type."""
     return "float32" if dtype in ("float16", "bfloat16") else dtype
+
+
+class Asked(Exception):
+    """Thrown in the place of a fold's results where somebody is asking: who would compute them, and what of."""
+
+    def __init__(self, backend: Backend, fold: Fold, arrays: Sequence[Any], extent: Extent, dtype: str, pattern: Pattern | None):
+        self.backend, self.fold, self.arrays, self.extent, self.dtype, self.pattern = backend, fold, arrays, extent, dtype, pattern
+
+
+asking: ContextVar[bool] = ContextVar("pairfold_asking", default=False)
 
 
 class Folds(Symbolic):
@@ -49,6 +62,8 @@ class Folds(Symbolic):
         arrays = [backend.scalar(v, _wide(dtype), first) if isinstance(v, float) else v for v in values]
         lengths = [1 if n is None else n for n in self._lengths]
         extent = Extent(self._batch, lengths[1 - axis], lengths[axis])
+        if asking.get():
+            raise Asked(backend, fold, arrays, extent, dtype, pattern)
         results = backend.results(fold, arrays, extent, dtype, pattern)
         if mask:
             kinds = [r.kind for r in fold.results]
@@ -142,7 +157,7 @@ class Folds(Symbolic):
         """A result with the axes that were reduced put back, of length 1."""
         batch = [1 if BATCH in axes else n for n in self._batch]
         outer = [1 if axis in axes or n is None else n for axis, n in enumerate(self._lengths)]
-        inner = [1 if INNER in axes else self.formula.dim] if self._inner else []
+        inner = [1 if INNER in axes else self._dim] if self._inner else []
         return result.reshape(*batch, *outer, *inner)
 
     def _count(self, axes: Set[int]) -> int:
@@ -151,7 +166,7 @@ class Folds(Symbolic):
             raise ValueError(
                 f"how many pairs there are differs from row to row of a masked matrix {self.shape}: divide sums by counts of your own"
             )
-        lengths = {BATCH: math.prod(self._batch), ROWS: self._lengths[0], COLUMNS: self._lengths[1], INNER: self.formula.dim}
+        lengths = {BATCH: math.prod(self._batch), ROWS: self._lengths[0], COLUMNS: self._lengths[1], INNER: self._dim}
         return math.prod(1 if n is None else n for a in axes for n in [lengths[a]])
 
     # ---- sums
@@ -191,7 +206,7 @@ class Folds(Symbolic):
         """Mean; see `sum` for the parameters."""
         axes = self._axes("mean", axis)
         if axes == {INNER}:
-            return self._apply("sum", inner=keepdims) / self.formula.dim
+            return self._apply("sum", inner=keepdims) / self._dim
         mean = self._sums(axes, **accuracy) / self._count(axes)
         return self._finished(mean, axes, keepdims)
 
@@ -452,7 +467,9 @@ class Folds(Symbolic):
             return product(self, b)
         if not is_array(b):
             raise TypeError(f"K @ b takes an array b, not {type(b).__name__}")
-        if self._inner and self.formula.dim != 1:
+        if is_complex(b) and not self._complex:
+            return self.real2complex() @ b  # type: ignore[attr-defined]
+        if self._inner and self._dim != 1:
             raise ValueError(f"K @ b needs one number for each pair, but K has shape {self.shape}, in {to_string(self.formula)}")
         columns = self._lengths[1]
         if b.ndim == 0 or columns is not None and b.shape[-1 if b.ndim == 1 else -2] != columns:

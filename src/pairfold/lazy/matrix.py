@@ -318,7 +318,7 @@ class Matrix(Folds):
             raise IndexError(f"no components of {self.shape} are left: vectors have at least one")
         if wanted == list(range(self.formula.dim)):
             return self
-        if self.formula.op.name == "var" and not wanted == list(range(wanted[0], wanted[-1] + 1)):
+        if self.formula.op.name == "var" and len(self.leaves) == 1 and not wanted == list(range(wanted[0], wanted[-1] + 1)):
             (leaf,) = self.leaves
             made = self._with(self.formula, True)
             made._set_leaf(Leaf(_take(leaf.value, key, 0), leaf.axis), inner=True)

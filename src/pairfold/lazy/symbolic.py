@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 import numpy as np
 
 from ..arrays import backend_of, is_array
-from ..arrays.base import STORED, Backend
+from ..arrays.base import COMPLEX, STORED, Backend
 from ..fold import flip, renumber
 from ..formula.graph import Node, apply, const, to_string, var
 
@@ -57,6 +57,8 @@ class Symbolic:
     __array_priority__ = 1000
     __iter__ = None
 
+    _complex = False  # whether the formula holds the parts of complex numbers
+
     formula: Node
     leaves: tuple[Leaf, ...]
     _inner: bool  # whether the shape has an inner axis
@@ -94,9 +96,9 @@ class Symbolic:
         length = None if leaf.axis == "p" else int(leaf.value.shape[-2])
         self._lengths = (length, None) if leaf.axis == "i" else (None, length)
 
-    def _with(self, formula: Node, inner: bool) -> LazyTensor:
-        """Another formula of the same variables."""
-        made: Any = type(self).__new__(type(self))
+    def _with(self, formula: Node, inner: bool, of: type | None = None) -> Any:
+        """Another formula of the same variables; `of` another class, where real and complex numbers meet."""
+        made: Any = object.__new__(of or type(self))
         made.formula, made._inner = formula, inner
         made.leaves, made._kind, made._batch, made._lengths = self.leaves, self._kind, self._batch, self._lengths
         made._mask = self._mask
@@ -118,7 +120,12 @@ class Symbolic:
     def shape(self) -> tuple[int, ...]:
         """(…, M, N), or (…, M, N, D) where each pair has a vector; an axis on which nothing depends has length 1."""
         outer = (*self._batch, *(1 if n is None else n for n in self._lengths))
-        return (*outer, self.formula.dim) if self._inner else outer
+        return (*outer, self._dim) if self._inner else outer
+
+    @property
+    def _dim(self) -> int:
+        """The number of components of each pair's vector."""
+        return self.formula.dim
 
     @property
     def ndim(self) -> int:
@@ -206,8 +213,21 @@ def number(x: Any) -> Any:
     """A Python number in place of an array of no axes that nothing is differentiated by: it has no part in choosing a type."""
     if is_array(x) and x.ndim == 0 and not getattr(x, "is_cuda", False) and not getattr(x, "requires_grad", False):
         value = x.item()
-        return value if isinstance(value, (int, float)) and not isinstance(value, bool) else x
+        return value if isinstance(value, (int, float, complex)) and not isinstance(value, bool) else x
     return x
+
+
+def is_complex(x: Any) -> bool:
+    """Whether a LazyTensor, an array or a number is one of complex numbers."""
+    if isinstance(x, Symbolic):
+        return x._complex
+    return isinstance(x, complex) or is_array(x) and backend_of(x).dtype(x).startswith("complex")
+
+
+def parts_of(x: Any) -> tuple[Any, Any]:
+    """The real parts and the imaginary parts of an array, as views of it."""
+    kind_of(x)
+    return x.real, x.imag
 
 
 def kind_of(x: Any) -> Kind:
@@ -220,8 +240,8 @@ def kind_of(x: Any) -> Kind:
     """
     backend = backend_of(x)
     dtype = backend.dtype(x)
-    if dtype not in STORED:
-        raise TypeError(f"arrays must be of {', '.join(STORED)}, not {dtype}: convert it first, e.g. {backend.convert}")
+    if dtype not in STORED and dtype not in COMPLEX:
+        raise TypeError(f"arrays must be of {', '.join((*STORED, *COMPLEX))}, not {dtype}: convert it first, e.g. {backend.convert}")
     return Kind(backend, dtype, backend.device(x))
 
 
@@ -299,6 +319,9 @@ def merge(parts: Sequence[Any]) -> tuple[list[Node], LazyTensor]:
                     f"an array of shape {tuple(p.shape)} beside a matrix of shape {symbolic[0].shape}: say what it is, Vj(w) for a number "
                     "for each column, Vi(w) for each row, Pm(w) for a vector of parameters"
                 )
+    if len({lazy._complex for lazy in lazies}) > 1:
+        shown = " and ".join(map(repr, lazies))
+        raise TypeError(f"this takes real numbers alone, or complex ones alone, not {shown}")
     kind, batch, lengths = _check(lazies)
     leaves = list(lazies[0].leaves)
     formulas = [lazies[0].formula]
@@ -371,6 +394,8 @@ def combine(build: Callable[..., Node], parts: Sequence[Any], inner: bool | None
     `inner` says whether the result has an inner axis; by default it has where an operand has, or where the formula is a vector.
     """
     formulas, whole = merge(parts)
+    if whole._complex:
+        raise TypeError(f"this has no meaning for complex numbers; take abs(z), z.real, z.imag or z.angle() of {whole!r} first")
     try:
         formula = build(*formulas)
     except ValueError as error:

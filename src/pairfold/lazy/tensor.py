@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..arrays import is_array
-from ..formula.graph import apply
+from .complex import ComplexLazyTensor, ComplexParts, operate
 from .derivatives import Derivatives
 from .elementwise import Elementwise
 from .explained import Explained
@@ -14,11 +14,11 @@ from .folds import Folds
 from .masks import Masks
 from .matrix import Matrix
 from .protocols import Protocols
-from .symbolic import Leaf, combine, readable
+from .symbolic import Leaf, Symbolic, is_complex, readable
 from .vectors import Vectors
 
 
-class LazyTensor(Elementwise, Vectors, Derivatives, Explained, Matrix, Folds, Masks, Protocols):
+class LazyTensor(ComplexParts, Elementwise, Vectors, Derivatives, Explained, Matrix, Folds, Masks, Protocols):
     """A symbolic (M, N) matrix, or an (M, N, D) array of vectors, that is never stored.
 
     Arithmetic, functions and comparisons build a formula; a reduction along i or j, or a product with an array, computes it
@@ -57,10 +57,9 @@ class LazyTensor(Elementwise, Vectors, Derivatives, Explained, Matrix, Folds, Ma
     True
     """
 
-    # NumPy and PyTorch leave operators with an array on the left to us.
-    __array_ufunc__ = None
-    __array_priority__ = 1000
-    __iter__ = None
+    def __new__(cls, x: Any = None, axis: int | None = None) -> Any:
+        """A ComplexLazyTensor where the numbers are complex."""
+        return ComplexLazyTensor(x, axis) if is_complex(x) else object.__new__(cls)
 
 
 def Vi(x: Any) -> LazyTensor:  # noqa: N802  # KeOps's name
@@ -98,7 +97,7 @@ def _variable(x: Any, axis: str) -> LazyTensor:
     inner = x.ndim == 2
     if inner and x.shape[1] == 0:
         raise ValueError(f"{name} takes vectors of at least one component, not an array of shape {tuple(x.shape)}")
-    made = LazyTensor.__new__(LazyTensor)
+    made: Any = object.__new__(ComplexLazyTensor if is_complex(x) else LazyTensor)
     made._set_leaf(Leaf(x if inner else x[:, None], axis), inner)
     return made
 
@@ -120,7 +119,7 @@ def where(condition: Any, a: Any, b: Any) -> LazyTensor:
     >>> np.array_equal(near.sum(axis=1), (abs(x[:, None] - y) < 0.5).sum(axis=1))
     True
     """
-    return combine(lambda *nodes: apply("where", *nodes), (condition, a, b))
+    return operate("where", condition, a, b)
 
 
 def concat(tensors: Sequence[Any], axis: int = -1) -> LazyTensor:
@@ -137,7 +136,10 @@ def concat(tensors: Sequence[Any], axis: int = -1) -> LazyTensor:
         raise ValueError(f"concat joins along the inner axis, -1 or 2, not along axis {axis}")
     if not tensors:
         raise ValueError("concat takes at least one LazyTensor")
-    return combine(lambda *nodes: apply("concat", *nodes) if len(nodes) > 1 else nodes[0], tuple(tensors), True)
+    only = tensors[0]
+    if len(tensors) == 1 and isinstance(only, Symbolic):
+        return only._with(only.formula, True)
+    return operate("concat", *tensors, inner=True)
 
 
 cat = concat

@@ -42,8 +42,8 @@ class Vectors(Symbolic):
 
     def elem(self, i: int) -> LazyTensor:
         """Component ``i`` of each vector."""
-        if isinstance(i, int) and -self.formula.dim <= i < 0:
-            i += self.formula.dim
+        if isinstance(i, int) and -self._dim <= i < 0:
+            i += self._dim
         return self.extract(i, 1)._without_inner()
 
     def extract(self, i: int, d: int) -> LazyTensor:

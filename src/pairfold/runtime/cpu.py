@@ -56,9 +56,10 @@ class Launch(NamedTuple):
 
 
 class Run(NamedTuple):
-    """A call that was measured."""
+    """A call that was measured: its sizes, how many pairs took part, and its seconds."""
 
     extent: Extent
+    pairs: int
     seconds: float
 
 
@@ -137,8 +138,9 @@ class Kernel:
             self._launch(values, tasks, expected_seconds(layout, batches, rows, columns, pattern), batches * rows * columns)
         # Kernels know it by address alone: it is named here, so that nobody who rewrites this frame (torch.compile does) frees it any
         # earlier.
+        pairs = extent.pairs if pattern is None else extent.batches * pattern.pairs
         del scratch, table, pattern
-        self.last = Run(extent, time.perf_counter() - begun)
+        self.last = Run(extent, pairs, time.perf_counter() - begun)
 
     @cached_property
     def _result_bytes(self) -> list[int]:
@@ -200,9 +202,9 @@ _kernels: OrderedDict[tuple[object, ...], Kernel] = OrderedDict()
 _lock = Lock()
 
 
-def known(formulas: tuple[Node, ...], reduction: Reduction, numbers: Numbers) -> Kernel | None:
+def known(formulas: tuple[Node, ...], reduction: Reduction, numbers: Numbers, sparse: bool = False) -> Kernel | None:
     """The kernel, if this process has used it."""
-    return _kernels.get((formulas, reduction, numbers))
+    return _kernels.get((formulas, reduction, numbers, sparse))
 
 
 def kernel(formulas: tuple[Node, ...], reduction: Reduction, numbers: Numbers, sparse: bool = False) -> Kernel:
