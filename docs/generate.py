@@ -24,6 +24,7 @@ from pairfold.arrays.base import STORED
 from pairfold.formula.differentiate import vjp
 from pairfold.formula.graph import Node, apply, slot, to_string, var
 from pairfold.formula.operator import OPERATORS, Operator, bare
+from pairfold.formula.parse import functions
 from pairfold.formula.simplify import expand, simplify
 from pairfold.reductions import ACCUMULATIONS, REDUCTIONS, Reduction, Selection
 
@@ -218,6 +219,9 @@ def operators() -> str:
         parts += [f"## {title}\n", f"{what}\n", operator_table(some)]
     others = [op for op in OPERATORS.values() if op.structure != "leaf" and not public(op)]
     parts += ["## Made by other operators, by reductions and by the planner\n", operator_table(others)]
+    single = {op.keops for op in OPERATORS.values()} | set(keops.ALSO.values())
+    composed = [code(name) for name in keops.OPERATORS if name in functions() and name not in single]
+    parts += ["## KeOps's other names\n", f"Formula strings may use these too, for formulas of several operators: {', '.join(composed)}.\n"]
     return "\n".join(parts)
 
 
@@ -232,7 +236,7 @@ def operator_table(some: Sequence[Operator]) -> str:
                 op.doc,
                 code(meaning(op)),
                 ", ".join(map(code, found)) if sum(map(len, found)) <= LONGEST and "…" not in str(found) else "that of its formula",
-                code(op.keops) if op.keops in keops.OPERATORS else "",
+                code(theirs) if (theirs := op.keops or keops.ALSO.get(op.name, "")) in keops.OPERATORS else "",
             )
         )
     return table(("name", "written", "what it is", "in NumPy", "derivative", "KeOps"), rows)

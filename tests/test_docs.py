@@ -10,8 +10,9 @@ import pytest
 import scipy.interpolate  # type: ignore[import-untyped]
 import scipy.special  # type: ignore[import-untyped]
 
-from docs import generate
+from docs import generate, keops
 from pairfold.formula.operators import OPERATORS
+from pairfold.formula.parse import functions
 from pairfold.reductions import REDUCTIONS
 
 NAMES = [name for name, op in OPERATORS.items() if op.structure != "leaf"]
@@ -139,3 +140,17 @@ def test_reductions(name, random):
             step = np.eye(len(f))[j] * 1e-6
             ends = [meaning(*(v + sign * step if k == which else v for k, v in enumerate(given)))[0] for sign in (1, -1)]
             np.testing.assert_allclose(found, (ends[0] - ends[1]) / 2e-6, rtol=1e-5, atol=1e-7)
+
+
+# ---- KeOps
+
+
+def test_no_operator_of_keops_is_missing():
+    known = {op.keops for op in OPERATORS.values()} | set(functions())
+    assert [name for name in keops.OPERATORS if name not in known] == []
+    page = (generate.FOLDER / "operators.md").read_text(encoding="utf-8")
+    assert [name for name in keops.OPERATORS if f"`{name}`" not in page] == []
+
+
+def test_no_reduction_of_keops_is_missing():
+    assert [name for name, ours in keops.REDUCTIONS.items() if ours not in REDUCTIONS] == []

@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 from pairfold import LazyTensor, Pm, Vi, Vj, get_num_threads, set_num_threads, where
 from pairfold.codegen.peak import CHAINS, STEPS, emit_peak
 from pairfold.explain import Explanation, Listing
+from pairfold.fold import flip
 from pairfold.formula.graph import apply, topological, var
+from pairfold.formula.parse import parse
 from pairfold.picture import FILLS, MOST_NODES, picture
 from pairfold.reductions import REDUCTIONS
 from pairfold.runtime import peak
@@ -61,6 +63,16 @@ def test_sizes(random):
     assert re.search(r"once a column: y1 \(3 numbers, 7.[23]\d kB in all\)", line(told, "packed"))  # to whole vectors
     assert told.scratch >= padded + 600 * 3 * 4
     assert told.plan.hoisted.body[0].dim == 1
+
+
+def test_formula(random):
+    x, y = points(random, 30, 3), points(random, 20, 3)
+    told = (where(Vi(x).sqdist(Vj(y)) < 1, Vj(y).norm2() / 3, -2) * 0.3).explain(axis=0)
+    numpy, keops = dict(told.lines)["formula"]
+    assert numpy == "sum(where(sqdist(x0, y1) < 1, norm2(y1) / 3, -2) * p2, axis=0)"
+    names = {"x0": var("i", 0, 3), "y1": var("j", 1, 3), "p2": var("p", 2, 1, 1)}
+    (formula,) = flip(told.plan.formulas)
+    assert parse(keops.removeprefix("for KeOps: "), names) is formula
 
 
 def test_the_axis_is_the_users(random):

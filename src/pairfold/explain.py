@@ -12,6 +12,7 @@ from .codegen.layout import PHASES, Layout
 from .codegen.tile import PRELOADED
 from .fold import PAIRS_WORTH_CONTRACTING, ROWS_WORTH_CONTRACTING, Fold, Route, flip
 from .formula.graph import Node, substitute, to_string, topological, variables
+from .formula.parse import to_keops
 from .formula.simplify import expand, simplify, specialise
 from .picture import FILLS, picture
 from .plan.contract import LARGEST_EXPONENT, contraction
@@ -219,7 +220,7 @@ class _Account:
         limit = self.pairs * plan.operations / rate
         scratch = launch.a_turn * sum(launch.sizes) if extent.pairs else 0
         lines = [
-            ("formula", (str(self.fold),)),
+            ("formula", self._formula()),
             ("arrays", self._arrays()),
             ("packed", self._packed()),
             ("pair", self._pair()),
@@ -261,6 +262,13 @@ class _Account:
         return self.layout.blocks(self.extent.kept) if self.pattern is None else len(self.pattern.blocks(self.plan.schedule.block))
 
     # ---- what is computed
+    def _formula(self) -> tuple[str, ...]:
+        text = str(self.fold)
+        if "…" in text:  # KeOps's notation would write it all out
+            return (text,)
+        names = {v: to_string(v) for v in self.fold.variables}
+        return text, f"for KeOps: {', '.join(to_keops(f, names) for f in self.fold.formulas)}"
+
     def _arrays(self) -> tuple[str, ...]:
         sides = {"i": "rows", "j": "columns", "p": "parameters"}
         told = self.described or [o.type for o in self.route.operands]

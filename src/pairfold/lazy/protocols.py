@@ -1,30 +1,211 @@
-"""How functions of NumPy and PyTorch find their way to LazyTensors."""
+"""How functions of NumPy and PyTorch find their way to LazyTensors: by the names of operators and reductions."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
 from typing import Any
 
-from .symbolic import Symbolic
+from ..formula.graph import apply
+from ..formula.operators_elementary import ARITHMETIC, CHOICES, FUNCTIONS
+from .blocks import block
+from .folds import Folds
+from .symbolic import Symbolic, combine, lift, merge
+
+# What acts on each number alone, and is called the same in the table of operators as in NumPy or PyTorch, or as told in `_SYNONYMS`. The
+# frameworks mean something else by "inv", a matrix's, and by "softmin", of an axis; they take the operands of "polygamma" the other way.
+_ELEMENTWISE = {op.name for op in (*ARITHMETIC, *FUNCTIONS, *CHOICES)} - {"inv", "softmin", "polygamma"}
+_BY_PYTHON_ALONE = {"or", "and", "xor", "invert", "floordiv"}
+_REDUCTIONS = {name for name, method in vars(Folds).items() if hasattr(method, "__wrapped__")}
+_SYNONYMS = {
+    "subtract": "sub", "multiply": "mul", "divide": "div", "true_divide": "div", "truediv": "div", "negative": "neg", "power": "pow",
+    "float_power": "pow", "remainder": "mod", "absolute": "abs", "fabs": "abs", "rint": "round", "around": "round", "fix": "trunc",
+    "less": "lt", "less_equal": "le", "greater": "gt", "greater_equal": "ge", "equal": "eq", "not_equal": "ne", "bitwise_or": "or",
+    "bitwise_and": "and", "bitwise_xor": "xor", "floor_divide": "floordiv", "clip": "clamp", "amin": "min", "amax": "max",
+    "mm": "matmul", "mv": "matmul", "bmm": "matmul", "dot": "matmul", "concatenate": "concat", "cat": "concat", "swapaxes": "transpose",
+    "linalg_norm": "norm", "linalg_vector_norm": "norm",
+}  # fmt: skip
+_OF_PYTHON = {"div": "truediv"}  # where Python's own operator has another name
+_AXES = {"axis", "dim", "keepdims", "keepdim", "ddof", "correction"}
 
 
 class Protocols(Symbolic):
-    """Operators of PyTorch with a tensor on the left and a LazyTensor on the right."""
+    """NumPy's ``__array_ufunc__`` and ``__array_function__``, and PyTorch's ``__torch_function__``.
+
+    ``np.exp(K)``, ``np.sum(K, axis=1)``, ``torch.logsumexp(K, 1)`` and their kin, and operators with an array on the left.
+    """
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
+        name = f"numpy.{ufunc.__name__}"
+        if options.get("out") is not None:
+            raise TypeError(
+                f"{name} cannot write a symbolic matrix of shape {self.shape} into an array: reduce it first, e.g. K.sum(axis=1), "
+                "and instead of x += K write x = x + K"
+            )
+        if method != "__call__":
+            raise _unknown(f"{name}.{method}")
+        return _call(name, ufunc.__name__, self, inputs, options)
+
+    def __array_function__(self, function: Any, types: Any, args: Sequence[Any], options: Mapping[str, Any]) -> Any:
+        full = f"{function.__module__}.{function.__name__}"
+        if function.__name__ in ("shape", "ndim"):
+            return getattr(self, function.__name__)
+        if function.__name__ == "size":
+            return math.prod(self.shape)
+        if function.__module__ == "numpy.linalg" and function.__name__ != "norm":
+            raise _unknown(full)
+        options = dict(options)
+        if function.__name__ in ("var", "std"):
+            options.setdefault("ddof", 0)
+        if len(args) > 2 and function.__name__ in _REDUCTIONS - {"norm"}:
+            raise TypeError(f"{full} takes a symbolic matrix and its axis; what else it takes is named, as in keepdims=True")
+        return _call(full, function.__name__, self, args, options)
 
     @classmethod
-    def __torch_function__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """A PyTorch operator with a tensor on the left and a LazyTensor on the right."""
-        name = getattr(function, "__name__", "")
-        reflected = {"add": "__radd__", "sub": "__rsub__", "mul": "__rmul__", "div": "__rtruediv__", "true_divide": "__rtruediv__",
-                     "pow": "__rpow__", "matmul": "__rmatmul__", "lt": "__gt__", "le": "__ge__", "gt": "__lt__", "ge": "__le__",
-                     "eq": "__eq__", "ne": "__ne__"}.get(name.strip("_").removeprefix("r"))  # fmt: skip
-        if reflected and not kwargs and len(args) == 2:
-            if isinstance(args[1], cls) and not isinstance(args[0], cls):
-                tensor, lazy = args
-                if name.startswith("__r"):  # Tensor.__rsub__(tensor, lazy) is lazy - tensor
-                    return getattr(lazy, name.replace("__r", "__", 1))(tensor)
-                return getattr(lazy, reflected)(tensor)
-            direct = {"div": "truediv", "true_divide": "truediv"}.get(name, name.strip("_"))
-            return getattr(args[0], f"__{direct}__")(args[1])
-        raise TypeError(
-            f"torch.{name} does not take a symbolic matrix: use its methods, e.g. K.exp(), or reduce it first, e.g. K.sum(dim=1)"
-        )
+    def __torch_function__(cls, function: Any, types: Any, args: Sequence[Any] = (), options: Any = None) -> Any:
+        name, options = getattr(function, "__name__", str(function)), dict(options or {})
+        full = f"torch.{name}"
+        lazy = _first(args)
+        if lazy is None or name == "equal":  # whether two tensors are the same, for PyTorch
+            raise _unknown(full)
+        bare = name.strip("_")
+        if (name.startswith("__r") or name == "rsub") and bare[1:] in ("add", "sub", "mul", "div", "truediv", "pow", "mod", "matmul"):
+            args, bare = (args[1], args[0]), bare[1:]  # Tensor.__rsub__(tensor, K) is K - tensor
+        elif name.endswith("_") and not name.startswith("__") or name.startswith("__i") and name != "__invert__":
+            # PyTorch takes a TypeError for "not implemented", and would go on to x = x + K.
+            raise RuntimeError(
+                f"{full} cannot write a symbolic matrix of shape {lazy.shape} into a tensor: instead of x += K write x = x + K"
+            )
+        if bare in ("min", "max") and len(args) + len(options) > 1:  # values and indices then, or the smaller of two
+            other = args[1] if len(args) > 1 else next(iter(options.values()))
+            bare = f"{bare}imum" if not isinstance(other, int) else f"{bare}_arg{bare}"
+        if bare in ("var", "std"):
+            options.setdefault("correction", 1)
+        return _call(full, bare.removeprefix("special_"), lazy, args, options)
+
+
+def _call(full: str, name: str, lazy: Any, args: Sequence[Any], options: Mapping[str, Any]) -> Any:
+    """A framework's function of LazyTensors: the method that means the same."""
+    options = {key: value for key, value in options.items() if value is not None and value is not False}
+    name = _SYNONYMS.get(name, name)
+    if name.startswith("arc"):
+        name = name.replace("arc", "a", 1)
+    if name in _OTHERS:
+        return _OTHERS[name](full, lazy, args, options)
+    if name in _REDUCTIONS:
+        if not options.keys() <= _AXES:
+            raise TypeError(f"{full} of a symbolic matrix takes {', '.join(sorted(_AXES))}, not {', '.join(options.keys() - _AXES)}")
+        return getattr(args[0], name)(*args[1:], **options)
+    method = name if hasattr(lazy, name) else f"__{_OF_PYTHON.get(name, name)}__"
+    if name not in _ELEMENTWISE | _BY_PYTHON_ALONE or not hasattr(lazy, method):
+        raise _unknown(full)
+    return getattr(_lifted(args, lazy), method)(*args[1:], **options)
+
+
+def _lifted(args: Sequence[Any], lazy: Any) -> Any:
+    """The first operand, which may be an array, as a LazyTensor."""
+    if isinstance(args[0], Symbolic):
+        return args[0]
+    merge(args)  # says it where the shapes cannot be meant
+    return lift(args[0], type(lazy))
+
+
+def _first(values: Sequence[Any]) -> Any:
+    """The first LazyTensor among operands, which may be lists."""
+    for value in values:
+        found = value if isinstance(value, Symbolic) else _first(value) if isinstance(value, (list, tuple)) else None
+        if found is not None:
+            return found
+    return None
+
+
+def _unknown(full: str) -> TypeError:
+    return TypeError(
+        f"{full} does not take a symbolic matrix: use its methods, e.g. K.exp(), reduce it first, e.g. K.sum(axis=1), "
+        "or compute all of it, K.dense()"
+    )
+
+
+# ---- functions that are no method of that name
+
+Function = Callable[[str, Any, Sequence[Any], dict[str, Any]], Any]
+
+
+def _where(full: str, lazy: Any, args: Sequence[Any], options: dict[str, Any]) -> Any:
+    return combine(lambda *nodes: apply("where", *nodes), args)
+
+
+def _matmul(full: str, lazy: Any, args: Sequence[Any], options: dict[str, Any]) -> Any:
+    a, b = args
+    return a @ b if isinstance(a, Symbolic) else b.__rmatmul__(a)
+
+
+def _clamp(full: str, lazy: Any, args: Sequence[Any], options: dict[str, Any]) -> Any:
+    value, *bounds = args
+    named = [options.get("min", options.get("a_min")), options.get("max", options.get("a_max"))]
+    low, high = (bounds + named[len(bounds) :])[:2]
+    found = _lifted(args, lazy)
+    if low is None or high is None:
+        return found if low is None and high is None else found.minimum(high) if low is None else found.maximum(low)
+    return found.clamp(low, high)
+
+
+def _norm(full: str, lazy: Any, args: Sequence[Any], options: dict[str, Any]) -> Any:
+    names = ("p" if full == "torch.norm" else "ord", "axis", "keepdims")
+    given = (
+        {"axis": options.pop("dim", None), "keepdims": options.pop("keepdim", False)} | dict(zip(names, args[1:], strict=False)) | options
+    )
+    order, axis = given.get(names[0]), given["axis"]
+    vectors = isinstance(axis, int) or full.endswith("vector_norm")
+    if order not in (None, "fro", 2 if vectors else None) or given.keys() - {*names}:
+        raise TypeError(f"{full} of a symbolic matrix is the Euclidean norm of rows or columns, or the Frobenius norm, not that of {given}")
+    return lazy.norm(tuple(range(lazy.ndim)) if axis is None else tuple(axis) if isinstance(axis, list) else axis, given["keepdims"])
+
+
+def _concat(full: str, lazy: Any, args: Sequence[Any], options: dict[str, Any]) -> Any:
+    parts, *rest = args
+    axis = rest[0] if rest else options.get("axis", options.get("dim", 0))
+    first = lift(parts[0], type(lazy))
+    try:
+        lazy._inner_axis("concat", axis)
+    except ValueError as error:
+        raise ValueError(f"{error}; matrices beside or below one another: pairfold.block([[A, B]])") from None
+    return reduce(lambda a, b: a.concat(b, axis), parts[1:], first)
+
+
+def _transpose(full: str, lazy: Any, args: Sequence[Any], options: dict[str, Any]) -> Any:
+    rows = len(lazy._batch)
+    axes = (*args[1:], *options.values())
+    if len(axes) == 1 and isinstance(axes[0], (tuple, list)) and lazy.ndim == 2:  # a permutation
+        axes = tuple(axes[0])
+    if not axes and lazy.ndim == 2 or {a % lazy.ndim for a in axes} == {rows, rows + 1}:
+        return lazy.T
+    raise TypeError(f"{full} of a symbolic matrix of shape {lazy.shape} exchanges its rows and columns, {rows} and {rows + 1}, as K.T does")
+
+
+def _of_matrices(name: str) -> Function:
+    def call(full: str, lazy: Any, args: Sequence[Any], options: dict[str, Any]) -> Any:
+        if lazy.ndim != 2:
+            raise TypeError(f"{full} takes other axes of an array of shape {lazy.shape} than its rows and columns: use K.{name}()")
+        return getattr(lazy, name)(*args[1:], **options)
+
+    return call
+
+
+_OTHERS: dict[str, Function] = {
+    "where": _where,
+    "matmul": _matmul,
+    "clamp": _clamp,
+    "norm": _norm,
+    "concat": _concat,
+    "transpose": _transpose,
+    "t": _transpose,
+    "diagonal": _of_matrices("diagonal"),
+    "trace": _of_matrices("trace"),
+    "reciprocal": lambda full, lazy, args, options: args[0].inv(**options),
+    "positive": lambda full, lazy, args, options: +args[0],
+    "block": lambda full, lazy, args, options: block(*args, **options),
+    "min_argmin": lambda full, lazy, args, options: lazy.min_argmin(*args[1:], **options),
+    "max_argmax": lambda full, lazy, args, options: lazy.max_argmax(*args[1:], **options),
+}
