@@ -35,12 +35,13 @@ LONGEST = 240  # text of a formula in a table
 
 # Attributes to show an operator with, where it has any, and dimensions of its operands, where any will not do.
 ATTRIBUTES: dict[str, tuple[Any, ...]] = {
-    "powi": (3,), "round": (2,), "polygamma": (2,), "index": (7,),
+    "powi": (3,), "round": (2,), "polygamma": (2,), "index": (7,), "take": (2,),
     "extract": (1, 2), "insert": (1, 5), "spread": (3,), "arange": (3,), "one_hot": (3,),
     "bspline": (2,), "einsum": ("kl,l->k", (2, 3)), "kron": ((1, 3), (3, 1)), "tensordot": ((2, 3), (3,), (1,), (0,)),
 }  # fmt: skip
 DIMS: dict[str, tuple[int, ...]] = {
-    "spread": (1,), "one_hot": (1,), "bspline": (6, 1), "weightedsqnorm": (9, 3), "weightedsqdist": (9, 3, 3), "softdtw_sqdist": (3, 3, 1),
+    "spread": (1,), "one_hot": (1,), "take": (6, 1), "bspline": (6, 1),
+    "weightedsqnorm": (9, 3), "weightedsqdist": (9, 3, 3), "softdtw_sqdist": (3, 3, 1),
     "einsum": (6, 3), "matvecmult": (6, 3), "vecmatmult": (3, 6), "tensordot": (6, 3),
 }  # fmt: skip
 # What the example means, where the record's own words take more than a line.
@@ -52,6 +53,7 @@ MEANINGS = {
     "weightedsqnorm": "a @ s.reshape(3, 3) @ a",
     "weightedsqdist": "(a - b) @ s.reshape(3, 3) @ (a - b)",
     "bspline": "scipy.interpolate.BSpline.design_matrix(at, knots, 2).toarray()[0]",
+    "take": "table.reshape(3, 2)[int(number[0])]",
     "softdtw_sqdist": "",
     "einsum": "np.einsum('kl,l->k', a.reshape(2, 3), b)",
     "matvecmult": "a.reshape(2, 3) @ v",
@@ -170,7 +172,7 @@ def derivative(op: Operator) -> list[str]:
     g = var("p", len(node.args), node.dim)
     shown[g] = "g"
     if op.transpose:
-        return [to_string(back, shown) for back in op.transpose(node, g)]
+        return ["0" if back is None else to_string(back, shown) for back in op.transpose(node, g)]
     return ["0" if found is None else to_string(found, shown) for found in vjp(node, list(node.args), g)]
 
 
@@ -212,6 +214,7 @@ def operators() -> str:
         "elementwise": ("Component by component", "The derivative of a component of y by the same component of each operand."),
         "reduce": ("All components to one number", "The derivative of y by each component."),
         "index": ("Components moved", "The gradient of each operand where that of y is g, for vectors of 3 components."),
+        "lookup": ("Tables", "The gradient of each operand where that of y is g."),
         "derived": ("Short for other formulas", "The gradient of each operand where that of y is g, for vectors of 3 components."),
     }  # fmt: skip
     for structure, (title, what) in sections.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -58,6 +59,24 @@ def compute(formulas: Sequence[Node], reduction: Reduction, axis: int, arrays: S
     """What the compiled kernel gives, the results' shapes as `expected` has them."""
     fold, used = make_fold(tuple(formulas), reduction, axis)
     sizes = lengths(formulas, arrays, pair)
-    results = backend_of(arrays[0]).results(fold, [arrays[k] for k in used], Extent((), sizes[1 - axis], sizes[axis]), arrays[0].dtype.name)
+    operands = [_there(arrays[k]) for k in used]
+    backend = backend_of(operands[0] if operands else arrays[0])
+    results = backend.results(fold, operands, Extent((), sizes[1 - axis], sizes[axis]), arrays[0].dtype.name)
     shape = reduction.shape(fold.dims)
-    return tuple(r.reshape(sizes[1 - axis], *shape) for r in results[: reduction.public])
+    return tuple(_here(r).reshape(sizes[1 - axis], *shape) for r in results[: reduction.public])
+
+
+# Where kernels run: the environment variable names another device than the CPU, e.g. cuda.
+DEVICE = os.environ.get("PAIRFOLD_TEST_DEVICE")
+
+
+def _there(array: np.ndarray):
+    if DEVICE is None:
+        return array
+    import torch
+
+    return torch.from_numpy(np.ascontiguousarray(array)).to(DEVICE)
+
+
+def _here(array) -> np.ndarray:
+    return array if DEVICE is None else array.cpu().numpy()

@@ -86,8 +86,8 @@ def test_derivative(name, random):
     texts = generate.derivative(op)
     assert len(texts) == len(values)
     for text, (operand, at) in zip(texts, values.items(), strict=True):
-        if name in ("unset", "index"):
-            continue  # of indices
+        if op.internal:
+            continue  # of kinds of numbers that have no derivative
         if "…" in text:
             continue  # too long to be on the page
         found = evaluated(text, {**values, "y": y, "g": g})

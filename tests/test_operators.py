@@ -219,6 +219,28 @@ def test_blocks_of_no_columns():
     close(A.argKmin(2, 1), np.argsort(k, 1)[:, :2])
 
 
+# ---- complex numbers
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_complex(kind):
+    z, w = random(M, 6, seed=1).view(complex), random(N, 6, seed=2).view(complex)
+    to = torch.from_numpy if kind == "torch" else np.asarray
+    K, k = Vi(to(z)) | Vj(to(w)), z @ w.T
+    A, a = K @ K.H + 0.5 * identity(M) + diag(to(z[:, 0])), k @ k.conj().T + 0.5 * np.eye(M) + np.diag(z[:, 0])
+    B, b = block([[K, 0], [0, 2j * K.T]]), np.block([[k, np.zeros((M, M))], [np.zeros((N, N)), 2j * k.T]])
+    for operator, full in ((A, a), (B, b), (A * (1 - 2j), a * (1 - 2j)), (identity(M) * 1j + A, a + 1j * np.eye(M))):
+        assert operator.dtype == "complex128"
+        v = random(len(full), 4, seed=3).view(complex)
+        close(operator @ to(v), full @ v)
+        close(to(np.ascontiguousarray(v.T)) @ operator, v.T @ full)
+        close(operator.dense(), full)
+        close(operator.sum(1), full.sum(1))
+        close(operator.mean(), full.mean())
+    close(A.diagonal(), np.diagonal(a))
+    close(B.prod(1), b.prod(1))
+
+
 # ---- what is refused
 
 

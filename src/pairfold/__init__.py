@@ -1,6 +1,6 @@
 """Pairfold: symbolic matrices F(x_i, y_j) that are reduced, and differentiated, without being stored."""
 
-from .lazy import ComplexLazyTensor, LazyTensor, LinearOperator, Pm, Vi, Vj, block, cat, concat, diag, identity, where
+from .lazy import ComplexLazyTensor, LazyTensor, LinearOperator, Pm, Vi, Vj, block, cat, concat, diag, identity, take, where
 from .lazy.accuracy import accumulate
 from .runtime.progress import progress
 from .runtime.threads import get_num_threads, set_num_threads
@@ -23,5 +23,6 @@ __all__ = [
     "identity",
     "progress",
     "set_num_threads",
+    "take",
     "where",
 ]

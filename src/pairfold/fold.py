@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from .codegen.storage import BYTES
 from .formula.differentiate import vjp
 from .formula.graph import Node, apply, rewrite, slot, substitute, to_string, var, variables
 from .formula.operators import spread, where
@@ -16,11 +17,14 @@ from .formula.reference import evaluate
 from .formula.simplify import expand, simplify
 from .plan.contract import LARGEST_EXPONENT, Contraction, contraction
 from .plan.plan import Numbers
-from .reductions import Masked, Reduction, Selection, Sum
-from .runtime import cpu, cuda
-from .runtime.cuda import Queue
-from .runtime.operand import Extent, Operand, address_of, operand_of
+from .plan.separate import components
+from .reductions import Masked, Max, Reduction, Selection, Sum
+from .runtime import cpu
+from .runtime.operand import AT_THE_START, Extent, Operand, address_of, operand_of
 from .runtime.pattern import Pattern
+
+if TYPE_CHECKING:
+    from .runtime.cuda import Queue
 
 AXIS_OF = {0: "i", 1: "j"}
 
@@ -28,6 +32,8 @@ AXIS_OF = {0: "i", 1: "j"}
 PAIRS_WORTH_CONTRACTING = 1 << 24
 ROWS_WORTH_CONTRACTING = 256
 COLUMNS_FOR_CENTRE = 1024
+PAIRS_WORTH_MEASURING = 1 << 32  # on a GPU
+LONGEST_SUM = 48  # 32-bit numbers of a row that stay in registers on a GPU
 FAR = 16.0  # times the mean squared distance from the centre
 
 
@@ -141,13 +147,68 @@ class Fold:
                 raise NotImplementedError(
                     "masks and block-sparse patterns are not computed on GPUs yet: move the arrays first, e.g. x.cpu()"
                 )
-            on_gpu = Route(self.oriented, operands)
-            cuda.kernel(on_gpu.formulas, self.reduction, on_gpu.numbers(bits, result), queue.device)(operands, outputs, extent, queue)
+            self._run_on_gpu(operands, outputs, extent, bits, result, queue)
             return
         route = self.route(operands, extent, bits)
         kernel = cpu.kernel(route.formulas, self.reduction, route.numbers(bits, result), pattern is not None)
         kernel(route.operands, outputs, extent, pattern)
         del route  # it keeps the centre, which the kernel knows by address alone
+
+    def _run_on_gpu(
+        self, operands: Sequence[Operand], outputs: Sequence[int], extent: Extent, bits: int, result: str, queue: Queue
+    ) -> None:
+        """As `route`, but nothing waits for the data: the GPU itself decides between differences and inner products.
+
+        Both kernels are launched, under opposite conditions; they read the centre and the largest norms from where small folds put them.
+        """
+        from .runtime import cuda  # here, since most programs do without
+
+        def compute(
+            formulas: tuple[Node, ...],
+            operands: Sequence[Operand],
+            condition: Node | None = None,
+            contracted: bool = False,
+        ) -> None:
+            numbers = Numbers(bits, tuple(o.type for o in operands), result)
+            (dim, *_) = (f.dim for f in formulas)
+            if not isinstance(self.reduction, Sum) or dim * bits <= 32 * LONGEST_SUM:
+                cuda.kernel(formulas, self.reduction, numbers, queue.device, condition, contracted)(operands, outputs, extent, queue)
+                return
+            # More components than registers hold: some at a time, each part with the pairs anew.
+            a_part = -(-dim // -(-dim * bits // (32 * LONGEST_SUM)))
+            for start in range(0, dim, a_part):
+                part = (simplify((components(expand(formulas)[0], start, min(a_part, dim - start)),))[0],)
+                made = cuda.kernel(part, self.reduction, numbers, queue.device, condition, contracted, dim)
+                made(operands, [outputs[0] + start * BYTES[result]], extent, queue)
+
+        found: Contraction | str = ""
+        if extent.batches == 1 and extent.pairs >= PAIRS_WORTH_MEASURING and min(extent[1:]) >= COLUMNS_FOR_CENTRE:
+            found = contraction(self.oriented, self.reduction, bits, unrolled=True)
+        if isinstance(found, str):
+            compute(self.oriented, operands)
+            return
+        type, bytes = f"float{bits}", bits // 8
+        dim = found.rows.dim
+        keep, start = queue.allocate((dim + 2) * bytes)
+        places = [start, start + dim * bytes, start + (dim + 1) * bytes]
+        measured = [*operands, *(Operand(p, 0, bytes, AT_THE_START, type) for p in places)]
+
+        def measure(formula: Node, reduction: Reduction, reduced: int, place: int) -> None:
+            fold, used = make_fold((formula,), reduction, 1)
+            fold.run([measured[k] for k in used], [place], Extent((), 1, reduced), bits, type, queue)
+
+        measure(found.columns * (1 / COLUMNS_FOR_CENTRE), Sum(), COLUMNS_FOR_CENTRE, places[0])
+        if found.scale is None:
+            compute(found.formulas, measured[: len(operands) + 1])
+        else:
+            measure(found.column_norm, Max(), extent.reduced, places[1])
+            measure(flip((found.row_norm,))[0], Max(), extent.kept, places[2])
+            n = len(operands)
+            exponent = found.scale * (var("p", n + 1, 1) + var("p", n + 2, 1))
+            small = apply("le", exponent, LARGEST_EXPONENT)
+            compute(found.formulas, measured, small, contracted=True)
+            compute(self.oriented, measured, apply("logical_not", small))
+        del keep
 
     def route(self, operands: Sequence[Operand], extent: Extent, bits: int) -> Route:
         """What is computed for these data: inner products in place of a squared distance, where that saves time and loses nothing."""

@@ -106,6 +106,11 @@ SHAPED = {
     "weightedsqdist": lambda wide, thin: [
         (thin[2], wide[1], wide[0], ()), (wide[2], wide[1], wide[0], ()), (apply("tensorprod", wide[2], wide[2]), wide[1], wide[0], ()),
     ],
+    "take": lambda wide, thin: [  # of three rows or six, between whole numbers, where the row changes
+        (table, number, (dim,))
+        for number in (apply("sin", thin[0]) + 1.5, apply("cos", thin[1]) * 1.2 + 1.3, apply("sin", thin[0] * thin[1] + thin[2]) + 1.5)
+        for table, dim in ((apply("concat", *wide[:3]), wide[0].dim), (apply("concat", *[wide[2] * k for k in range(1, 7)]), wide[0].dim))
+    ],
     "cross": lambda wide, thin: [
         (apply("concat", a, b, c), apply("concat", c, a, b) + b, ())
         for a, b, c in [[apply("extract", w, attrs=(w.dim - 1, 1)) for w in some] for some in (wide[:3], wide[2:5], wide[1:4])]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..fold import Fold
+from ..runtime import memory
 from ..runtime.operand import Extent, Operand
 from ..runtime.pattern import Pattern
 
@@ -78,6 +79,10 @@ class Backend(ABC):
     @abstractmethod
     def take_along(self, array: Any, index: Any) -> Any:
         """For each place of the index, the number there along the last axis."""
+
+    def free_bytes(self, like: Any) -> int | None:
+        """How much memory there is for more arrays on the device of `like`; None where nothing tells."""
+        return memory.free_bytes()
 
     def differentiable(self, arrays: Sequence[Any]) -> bool:
         """Whether results would be differentiated by some of the arrays."""

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from ..fold import AXIS_OF, Fold
-from ..runtime.cuda import Queue
 from ..runtime.operand import Extent, Operand, batch_offsets
 from ..runtime.pattern import Pattern
 from .base import FLOATS, STORED, Backend
+
+if TYPE_CHECKING:
+    from ..runtime.cuda import Queue
 
 DTYPES = {name: getattr(torch, name) for name in STORED if hasattr(torch, name)}
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
@@ -64,6 +66,12 @@ class TorchBackend(Backend):
 
     def indices(self, value: Any, like: Any) -> Any:
         return torch.as_tensor(value, device=like.device).long()
+
+    def free_bytes(self, like: Any) -> int | None:
+        if not like.is_cuda:
+            return super().free_bytes(like)
+        kept = torch.cuda.memory_reserved(like.device) - torch.cuda.memory_allocated(like.device)  # by PyTorch, for tensors to come
+        return torch.cuda.mem_get_info(like.device)[0] + kept
 
     def take_along(self, array: Any, index: Any) -> Any:
         return array.gather(-1, index)
@@ -136,6 +144,7 @@ def _queue(device: Any) -> Queue | None:
     """PyTorch's current stream and its caching allocator; None on the CPU."""
     if device.type != "cuda":
         return None
+    from ..runtime.cuda import Queue  # here, since most programs do without
 
     def allocate(bytes: int) -> tuple[Any, int]:
         scratch = torch.empty(bytes, dtype=torch.uint8, device=device)
@@ -145,7 +154,7 @@ def _queue(device: Any) -> Queue | None:
         copy = torch.from_numpy(array).to(device)
         return copy, copy.data_ptr()
 
-    return Queue(device.index, torch.cuda.current_stream(device).cuda_stream, allocate, upload)
+    return Queue(device.index, torch._C._cuda_getCurrentRawStream(device.index), allocate, upload)
 
 
 class _Fold(torch.autograd.Function):

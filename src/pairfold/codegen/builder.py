@@ -120,6 +120,14 @@ class Lanes:
     def _splat_constant(self, lanes: ir.Type, scalar: ir.Type, text: str) -> Value:
         return _Literal(lanes, text if self.width == 1 else f"splat ({scalar} {text})")
 
+    def lane(self, value: Value, k: int) -> Value:
+        """The number in a lane."""
+        return value if self.width == 1 else self.builder.extract_element(value, I32(k))
+
+    def with_lane(self, value: Value, scalar: Value, k: int) -> Value:
+        """The same lanes with another number in one of them."""
+        return scalar if self.width == 1 else self.builder.insert_element(value, scalar, I32(k))
+
     def splat(self, scalar: Value) -> Value:
         """A scalar value of any type, copied to every lane."""
         if self.width == 1:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 
 from llvmlite import ir
 
-from ..formula.graph import Node
+from ..formula.graph import Node, variables
 from ..plan.hoist import Buffer
 from ..plan.plan import Plan
 from .builder import I32, I64, Value, loop
@@ -36,7 +36,7 @@ from .layout import (
     N,
 )
 from .mathlib_cuda import CudaMaths
-from .pack import emit_pack, of_rows
+from .pack import emit_pack, from_arrays, of_rows
 from .partial import Partial, for_dim
 from .tile import Tile
 
@@ -113,7 +113,11 @@ def emit_module(plan: Plan, features: frozenset[str]) -> str:
                 emit[f"pack_{buffer.name}"] = lambda grid, buffer=buffer: emit_grid_pack(grid, layout, buffer)  # type: ignore[misc]
     for name, body in emit.items():
         grid = Grid(module, name, plan.bits, features, word_count(layout))
-        body(grid)
+        if plan.condition is None:
+            body(grid)
+        else:
+            with grid.builder.if_then(holds(grid, layout, plan.condition)):
+                body(grid)
         grid.finish()
     text = str(module)
     for name, count in threads.items():
@@ -121,6 +125,13 @@ def emit_module(plan: Plan, features: frozenset[str]) -> str:
         head, rest = text.split(f'@"{name}"(', 1)
         text = f'{head}@"{name}"(' + rest.replace("\n{", f' "nvvm.maxntid"="{count}" "nvvm.minctasm"="{resident}"\n{{', 1)
     return text
+
+
+def holds(grid: Grid, layout: Layout, condition: Node) -> Value:
+    """Whether a formula of parameters is not 0."""
+    read, _ = from_arrays(grid, layout, variables((condition,)), I64(0), [])
+    evaluator = Evaluator(grid.m, [0], lambda node, index, rows: read(node, index), layout.plan.schedule.unroll)
+    return grid.m.truth(evaluator.full(condition)[0])
 
 
 def word_count(layout: Layout) -> int:
@@ -303,7 +314,7 @@ class GridTile(Tile):
                             value = self.total.load(k, d, r)
                             own.store(k, d, self.within[r], self._absolute(value) if index else value)
 
-                    for_dim(b, field.dim, self.layout, copy)
+                    for_dim(b, field.dim, copy)
                 self._merge_groups(own)
 
     def _merge_groups(self, own: Partial) -> None:

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..formula.graph import Node, topological, value_of
+from ..formula.graph import I, Node, topological, value_of
 from ..formula.operators_tensor import axes_of
 from ..plan.schedule import is_large
 from .builder import I64, Value, loop
@@ -56,6 +56,7 @@ def _key(node: Node, index: Index) -> tuple[Node, Index]:
     return (node, FIRST) if node.dim == 1 else (node, index)
 
 
+NAN = float("nan")
 INDEPENDENT = 8  # accumulators that keep the arithmetic units busy
 SHORT = 8  # fields up to this length are computed whole before they are stored
 Leaf = Callable[[Node, Index, Sequence[int]], Sequence[Value]]
@@ -130,6 +131,8 @@ class Evaluator:
             return [_key(a, at(k)) for side, a in enumerate(node.args) for k in dict.fromkeys(t[side] for t in terms)]
         if structure == "elementwise":
             return [_key(a, index) for a in node.args]
+        if structure == "lookup":
+            return [_key(node.args[1], FIRST)]
         if structure == "reduce" and node.args[0].dim <= self.unroll:
             return [_key(node.args[0], at(d)) for d in range(node.args[0].dim)]
         return []
@@ -151,6 +154,8 @@ class Evaluator:
             return [op.emit(self.m, self._number(index))]  # type: ignore[misc]
         if op.structure == "leaf":
             return self.leaf(node, index, self.rows)
+        if op.structure == "lookup":
+            return self._look_up(node, index)
         if op.structure == "index":
             return self.values(*_source(node, index))
         if op.structure == "reduce":
@@ -172,6 +177,23 @@ class Evaluator:
             return [own for own, _ in both]
         assert op.emit is not None
         return [op.emit(self.m, *(v[r % len(v)] for v in operands), *node.attrs) for r in range(count)]
+
+    def _look_up(self, node: Node, index: Index) -> Sequence[Value]:
+        """A component of the row of a table that has the number in a lane, lane by lane; nan where there is no such row."""
+        m, b, (table, number), (dim,) = self.m, self.m.builder, node.args, node.attrs
+        self.store(table)
+        found = []
+        shared = len(self.values(number)) == 1 and not table.axes & I
+        for r, which in enumerate(self.values(number) if shared else self.full(number)):
+            known = m.land(m.gt(which, m.const(-1.0)), m.lt(which, m.const(float(table.dim // dim))))
+            whole = b.fptosi(m.select(known, which, m.const(0.0)), m.lanes(I64))
+            value: Value = m.const(NAN)
+            for k in range(m.width):
+                base = b.add(b.mul(m.lane(whole, k), I64(dim)), index.value(b))
+                entry = self.values(table, Index(base, 0, 0, table.dim))
+                value = m.with_lane(value, m.lane(entry[r % len(entry)], k), k)
+            found.append(m.select(known, value, m.const(NAN)))
+        return found
 
     def _number(self, index: Index) -> Value:
         """An index as a real number."""

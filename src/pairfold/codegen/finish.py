@@ -66,7 +66,6 @@ class Finish:
             for_dim(
                 self.frame.builder,
                 f.dim,
-                self.layout,
                 lambda d, k=k: self.state.store(k, d, self.row, source.load(k, d, row)),  # type: ignore[misc]
             )
 
@@ -128,7 +127,7 @@ class Finish:
                 value = evaluator.full(result, index)[0]
                 if result.kind == "real":
                     value = stored(frame.m, value, self.plan.numbers.result)
-                frame.scatter(value, base, b.add(b.mul(place, I64(result.dim)), index.value(b)), result.dim, there)
+                frame.scatter(value, base, b.add(b.mul(place, I64(self.plan.length or result.dim)), index.value(b)), result.dim, there)
                 return carried
 
             evaluator.for_components([result], (), store)

@@ -86,16 +86,13 @@ class Frame:
         return b.mul(b.udiv(b.add(count, I64(multiple - 1)), I64(multiple)), I64(multiple))
 
     # ---- lanes and memory
-    def lane(self, value: Value, k: int) -> Value:
-        return value if self.m.width == 1 else self.builder.extract_element(value, ir.IntType(32)(k))
-
     def scatter(self, value: Value, base: Value, first: Value, step: int, count: Value) -> None:
         """The first `count` lanes to the elements ``first``, ``first + step`` … of an array."""
         b = self.builder
         scalar = value.type.element if self.m.width > 1 else value.type
         if isinstance(count, ir.Constant):
             for k in range(count.constant):
-                b.store(self.lane(value, k), b.gep(base, [b.add(first, I64(k * step))], source_etype=scalar))
+                b.store(self.m.lane(value, k), b.gep(base, [b.add(first, I64(k * step))], source_etype=scalar))
             return
         if value.type not in self._spare:
             self._spare[value.type] = self.allocate(value.type, 1, 64)

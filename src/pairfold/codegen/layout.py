@@ -57,7 +57,7 @@ class Layout:
 
     def output(self, index: int) -> int:
         """The word of a result's address."""
-        return FIRST_VARIABLE + WORDS_A_VARIABLE * len(self.plan.variables) + index
+        return FIRST_VARIABLE + WORDS_A_VARIABLE * len(self.plan.numbers.stored) + index
 
     def sparse(self, which: int) -> int:
         """The word of `BLOCKS`, `TABLE` or `RANGES`."""

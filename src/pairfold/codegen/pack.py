@@ -121,7 +121,7 @@ def _pack_vector(frame: Frame, layout: Layout, buffer: Buffer, number: Value, ba
         def store(index: Index, carried: Sequence[Value]) -> Sequence[Value]:
             place = frame.element(base, b.mul(b.add(index.value(b), I64(offset)), I64(step)), layout.real_bytes)
             if buffer.name == "par":
-                b.store(frame.lane(evaluator.full(formula, index)[0], 0), place)
+                b.store(m.lane(evaluator.full(formula, index)[0], 0), place)
             elif buffer.name == "col" and formula.op.name == "var":  # copied number by number, since nothing is computed
                 stored = plan.numbers.stored[formula.attrs[1]]
                 along = b.mul(index.value(b), frame.word(layout.variable(formula.attrs[1]) + STRIDE))

@@ -11,6 +11,8 @@ from .builder import I64, Value, loop
 from .frame import Frame
 from .layout import Layout
 
+IN_REGISTERS = 2  # components of a total that is read and written once a tile
+
 
 @dataclass
 class Partial:
@@ -43,7 +45,7 @@ class Partial:
         """Fill with the identity."""
         for k, (f, t) in enumerate(zip(layout.plan.fields, self.types, strict=False)):
             value = identity(frame, f.identity, t)
-            for_dim(self.builder, f.dim, layout, lambda d, k=k, v=value: self._fill(k, d, v))  # type: ignore[misc]
+            for_dim(self.builder, f.dim, lambda d, k=k, v=value: self._fill(k, d, v))  # type: ignore[misc]
 
     def _fill(self, field: int, component: Value, value: Value) -> None:
         assert isinstance(self.rows, int)
@@ -51,9 +53,9 @@ class Partial:
             self.store(field, component, r, value)
 
 
-def for_dim(builder: ir.IRBuilder, dim: int, layout: Layout, body: Callable[[Value], None]) -> None:
-    """Run `body` for each component of a field: a short one without a loop, so that registers can hold it."""
-    if dim <= layout.plan.schedule.unroll:
+def for_dim(builder: ir.IRBuilder, dim: int, body: Callable[[Value], None]) -> None:
+    """Run `body` for each component of a field: of a very short one without a loop, so that registers can hold it."""
+    if dim <= IN_REGISTERS:
         for d in range(dim):
             body(I64(d))
         return

@@ -31,7 +31,7 @@ def emit_peak(triple: str, features: frozenset[str], vector_bits: int) -> str:
     total, *others = loop(b, I64(0), I64(TURNS), 1, [m.add(number, m.const(k)) for k in range(CHAINS)], turn)
     for c in others:
         total = m.add(total, c)
-    b.store(frame.lane(total, 0), b.gep(frame.words, [I64(1)], source_etype=I64))
+    b.store(frame.m.lane(total, 0), b.gep(frame.words, [I64(1)], source_etype=I64))
     frame.finish()
     export_driver(module, "peak", frame.function)
     return text_of(module, vector_bits)

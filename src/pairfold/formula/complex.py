@@ -100,7 +100,11 @@ def _add(a: Node, b: Node) -> Node:
 
 
 def _mul(a: Node, b: Node) -> Node:
-    return _nothing(a, b) if absent(a) or absent(b) else a * b
+    if absent(a) or absent(b):
+        return _nothing(a, b)
+    if value_of(a) == 1 or value_of(b) == 1:
+        return spread_to(b if value_of(a) == 1 else a, max(a.dim, b.dim))
+    return a * b
 
 
 def _div(a: Node, b: Node) -> Node:

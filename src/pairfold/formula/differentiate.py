@@ -61,7 +61,7 @@ def vjp(formula: Node, wrt: Sequence[Node], cotangent: Node) -> tuple[Node | Non
         op = node.op
         if op.transpose:
             for a, back in zip(node.args, op.transpose(node, g), strict=True):
-                if a in needed:
+                if a in needed and back is not None:
                     accumulate(a, back)
         elif op.partials:
             for a, partial in zip(node.args, op.partials(node), strict=True):
@@ -98,6 +98,9 @@ def jvp(formula: Node, tangents: Mapping[Node, Node]) -> Node | None:
         if op.structure == "index":
             parts = [moved.get(a) or spread_to(apply("spread", 0, attrs=(1,)), a.dim) for a in node.args]
             moved[node] = apply(op.name, *parts, attrs=node.attrs)
+        elif op.structure == "lookup":
+            if node.args[0] in moved:
+                moved[node] = apply(op.name, moved[node.args[0]], node.args[1], attrs=node.attrs)
         elif op.structure == "einsum":  # linear in each operand
             a, b = node.args
             ways = [way for way, there in (((moved.get(a, a), b), a in moved), ((a, moved.get(b, b)), b in moved)) if there]

@@ -24,7 +24,8 @@ class Operator:
     structure : str
         How a component of the result follows from the operands: ``"leaf"``; ``"elementwise"``, component by component,
         operands of dimension 1 broadcast; ``"reduce"``, one number from all components of the operand; ``"index"``,
-        components moved, none computed; ``"number"``, from its own number alone; ``"einsum"``, sums of products of components of
+        components moved, none computed; ``"number"``, from its own number alone; ``"lookup"``, a row of
+        the first operand by the number that the second is; ``"einsum"``, sums of products of components of
         two operands; ``"derived"``, by `definition`.
     dims : callable
         From the operands' dimensions and the attributes, the result's; a string says why there is none.
@@ -39,7 +40,8 @@ class Operator:
         ``partials(node)``: for each operand the derivative of a component of the node with respect to the matching
         component of the operand, as a formula; None where it is zero. For ``"elementwise"`` and ``"reduce"``.
     transpose : callable, optional
-        ``transpose(node, g)``: for each operand, the transposed linear map applied to g. For ``"index"`` and ``"einsum"``.
+        ``transpose(node, g)``: for each operand, the transposed linear map applied to g. For ``"index"``, ``"lookup"`` and ``"einsum"``;
+        None for an operand that it is not linear in.
     definition : callable, optional
         ``definition(*operands, *attrs)``: the formula that a derived operator stands for.
     identity : float
@@ -73,7 +75,7 @@ class Operator:
     numpy: Callable[..., Any]
     emit: Callable[..., Any] | None = None
     partials: Callable[[Node], tuple[Operand | None, ...]] | None = None
-    transpose: Callable[[Node, Node], tuple[Node, ...]] | None = None
+    transpose: Callable[[Node, Node], tuple[Node | None, ...]] | None = None
     definition: Callable[..., Node] | None = None
     identity: float = 0.0
     kind: str = ""

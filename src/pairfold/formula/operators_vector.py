@@ -32,6 +32,13 @@ def _extracted(dims: Sequence[int], attrs: tuple[Any, ...]) -> int | str:
     return int(length)
 
 
+def _taken(dims: Sequence[int], attrs: tuple[Any, ...]) -> int | str:
+    (dim,) = attrs
+    if dims[1] != 1:
+        return f"rows of a table are taken by one number, not by a vector of dimension {dims[1]}"
+    return int(dim) if dim >= 1 and dims[0] % dim == 0 else f"a table of {dims[0]} numbers has no rows of {dim}"
+
+
 def _inserted(dims: Sequence[int], attrs: tuple[Any, ...]) -> int | str:
     start, dim = attrs
     if start < 0 or start + dims[0] > dim:
@@ -207,6 +214,21 @@ def _warp_numpy(a: np.ndarray, b: np.ndarray, scale: np.ndarray) -> np.ndarray:
     return cost[a.shape[-1] - 1, b.shape[-1] - 1][..., None]
 
 
+def _take_numpy(table: np.ndarray, number: np.ndarray, dim: int) -> np.ndarray:
+    rows = table.shape[-1] // dim
+    known = (number > -1) & (number < rows)  # as the emitted code, which rounds towards 0
+    place = (np.where(known, np.trunc(number), 0) * dim).astype(np.int64) + np.arange(dim)
+    table = np.broadcast_to(table, (*np.broadcast_shapes(table.shape[:-1], place.shape[:-1]), table.shape[-1]))
+    place = np.broadcast_to(place, (*table.shape[:-1], dim))
+    return np.where(known, np.take_along_axis(table, place, -1), np.nan)
+
+
+def _take_transpose(node: Node, g: Node) -> tuple[Node | None, ...]:
+    table, number = node.args
+    rows = table.dim // node.attrs[0]
+    return apply("tensorprod", apply("one_hot", apply("trunc", number), attrs=(rows,)), g), None
+
+
 REDUCTIONS = [
     Operator("sum", "reduce", to_scalar, call("sum"), lambda a: a.sum(-1, keepdims=True), lambda m, a, b: m.add(a, b), lambda n: (1,),
              doc="sum of the components", keops="Sum", sign=lambda a: a),
@@ -234,6 +256,8 @@ MOVES = [
              doc="one number, repeated", keops="SumT", sign=lambda a: a, attributes={"dim": int}),
     Operator("arange", "number", _numbered, call("arange"), lambda dim: np.arange(float(dim)).reshape(1, 1, dim),
              lambda m, number: number, kind="real", cost=0, doc="0, 1, 2 …", sign=lambda: 1, arity=0, attributes={"dim": int}),
+    Operator("take", "lookup", _taken, call("take"), _take_numpy, transpose=_take_transpose, cost=20,
+             doc="a row of a table, dim components long, by its number", arity=2, attributes={"dim": int}),
     Operator("one_hot", "derived", _one_hot, call("one_hot"), lambda a, dim: (np.floor(a + 0.5) == np.arange(dim)) * 1.0,
              definition=_one_hot_definition, doc="1 at the component whose number is a rounded, else 0", keops="OneHot",
              sign=lambda a: 1, attributes={"dim": int}),

@@ -2,7 +2,22 @@
 
 from .blocks import block
 from .complex import ComplexLazyTensor
+from .lookup import take
 from .operators import LinearOperator, diag, identity
 from .tensor import LazyTensor, Pm, Vi, Vj, cat, concat, where
 
-__all__ = ["ComplexLazyTensor", "LazyTensor", "LinearOperator", "Pm", "Vi", "Vj", "block", "cat", "concat", "diag", "identity", "where"]
+__all__ = [
+    "ComplexLazyTensor",
+    "LazyTensor",
+    "LinearOperator",
+    "Pm",
+    "Vi",
+    "Vj",
+    "block",
+    "cat",
+    "concat",
+    "diag",
+    "identity",
+    "take",
+    "where",
+]

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from ..arrays import backend_of
-from ..formula.graph import const
 from ..reductions import REDUCTIONS
 from .axes import BATCH, COLUMNS, ROWS, Axis, both_spellings
 from .operators import LinearOperator, Part, dense_of, diagonal_of, full, part_of, text_of
@@ -184,7 +183,7 @@ class Block(LinearOperator):
 
     def _zeros(self, height: int, width: int) -> Any:
         """A LazyTensor of zeros, of the kind of the others."""
-        made = self._parts[0]._with(const(0), False)
+        made = self._parts[0]._with(self._parts[0]._lift(0).formula, False)
         made._batch, made._lengths = (), (height, width)
         return made
 

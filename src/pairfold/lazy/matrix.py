@@ -191,7 +191,8 @@ class Matrix(Folds):
             whole: Any = self._with(self.formula, self._inner)
             there, whole._mask = backend.indices(self._mask.dense(), like) != 0, None
             return backend.module.where(there[..., None] if self._inner else there, whole.dense(), 0)
-        memory.require(math.prod(self.shape) * BYTES[backend.real(self._kind.dtype)], f"the dense array of shape {self.shape}")
+        a_number = BYTES[backend.real(self._kind.dtype)] * (1 + self._complex)
+        memory.require(math.prod(self.shape) * a_number, backend.free_bytes(like), f"the dense array of shape {self.shape}")
         m, n = self._outer_lengths()
         if n < min(m, FEW_COLUMNS):
             return self.T.dense().swapaxes(len(self._batch), len(self._batch) + 1)

@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 
 from ..arrays import backend_of, is_array
-from ..codegen.storage import BYTES
 from ..formula.graph import to_string
 from ..runtime import memory
 from .axes import BATCH, COLUMNS, ROWS, Axis, both_spellings
-from .symbolic import Kind, Symbolic, common, kind_of, number, readable
+from .symbolic import Kind, Symbolic, common, is_complex, kind_of, number, readable
 
 Part = Any  # a LazyTensor with one number for each pair, or a LinearOperator
 
@@ -51,10 +50,12 @@ class LinearOperator:
 
     shape: tuple[int, ...]
     _parts: tuple[Part, ...]
-    _kind: Kind | None
+    _kind: Kind | None  # of the real parts, where entries are complex
+    _complex: bool
 
     def __init__(self, shape: Sequence[int], parts: Sequence[Part]):
         self.shape, self._parts = (*_batch(parts), *shape), tuple(parts)
+        self._complex = any(p._complex for p in parts)
         kinds = [p._kind for p in parts if p._kind is not None]
         self._kind = reduce(common, kinds) if kinds else None
 
@@ -84,7 +85,11 @@ class LinearOperator:
 
     @property
     def dtype(self) -> str | None:
-        return self._kind.backend.real(self._kind.dtype) if self._kind else None
+        """The name of the type of its entries; None where no array says."""
+        if self._kind is None:
+            return None
+        real = self._kind.backend.real(self._kind.dtype)
+        return {"float64": "complex128"}.get(real, "complex64") if self._complex else real
 
     @property
     def ndim(self) -> int:
@@ -146,7 +151,7 @@ class LinearOperator:
 
     def __mul__(self, factor: Any) -> LinearOperator:
         factor = number(factor)
-        if isinstance(factor, bool) or not (isinstance(factor, (int, float)) or is_array(factor) and math.prod(factor.shape) == 1):
+        if isinstance(factor, bool) or not (isinstance(factor, (int, float, complex)) or is_array(factor) and math.prod(factor.shape) == 1):
             raise TypeError(f"a LinearOperator is multiplied by a number, not by {factor!r}: entry by entry only LazyTensors are")
         return Multiple(factor, self)
 
@@ -169,8 +174,10 @@ class LinearOperator:
         MemoryError
             Where it would take more than the memory that is free.
         """
-        memory.require(math.prod(self.shape) * BYTES[self.dtype or "float64"], f"the dense array of shape {self.shape}")
-        return self._dense(self._an_array())
+        a_number = np.dtype("float16" if self.dtype == "bfloat16" else self.dtype or "float64").itemsize
+        like = self._an_array()
+        memory.require(math.prod(self.shape) * a_number, backend_of(like).free_bytes(like), f"the dense array of shape {self.shape}")
+        return self._dense(like)
 
     def diagonal(self) -> Any:
         """The entries (i, i), (…, min(M, N)): of sums, multiples, square blocks, and of the product of two LazyTensors.
@@ -255,11 +262,11 @@ class Diagonal(LinearOperator):
 
     def __init__(self, values: Any):
         self.values = readable(values)
-        self._kind = kind_of(values)
+        self._kind, self._complex = kind_of(values.real), is_complex(values)
         self.shape, self._parts = (*values.shape, values.shape[-1]), ()
 
     def _an_array(self) -> Any:
-        return self.values
+        return self.values.real
 
     def _times(self, b: Any) -> Any:
         return self.values[..., None] * b
@@ -269,7 +276,7 @@ class Diagonal(LinearOperator):
         return self
 
     def _dense(self, like: Any) -> Any:
-        return self.values[..., None] * Identity(self.shape[-1])._dense(self.values)
+        return self.values[..., None] * Identity(self.shape[-1])._dense(like)
 
     def _diagonal(self, like: Any) -> Any:
         return self.values
@@ -283,11 +290,11 @@ class Array(LinearOperator):
 
     def __init__(self, array: Any):
         self.array = readable(array)
-        self._kind = kind_of(array)
+        self._kind, self._complex = kind_of(array.real), is_complex(array)
         self.shape, self._parts = tuple(array.shape), ()
 
     def _an_array(self) -> Any:
-        return self.array
+        return self.array.real
 
     def _times(self, b: Any) -> Any:
         return self.array @ b
@@ -316,6 +323,7 @@ class Multiple(LinearOperator):
             factor, part = factor * part.factor, part._parts[0]
         self.factor = factor
         super().__init__(part.shape[-2:], (part,))
+        self._complex = part._complex or is_complex(factor)
 
     def _times(self, b: Any) -> Any:
         return self.factor * self._parts[0]._times(b)

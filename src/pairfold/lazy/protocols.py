@@ -7,11 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from typing import Any
 
-from ..formula.graph import apply
 from ..formula.operators_elementary import ARITHMETIC, CHOICES, FUNCTIONS
 from .blocks import block
 from .folds import Folds
-from .symbolic import Symbolic, combine, lift, merge
+from .symbolic import Symbolic, lift, refuse_lists
 
 # What acts on each number alone, and is called the same in the table of operators as in NumPy or PyTorch, or as told in `_SYNONYMS`. The
 # frameworks mean something else by "inv", a matrix's, and by "softmin", of an axis; they take the operands of "polygamma" the other way.
@@ -24,7 +23,7 @@ _SYNONYMS = {
     "less": "lt", "less_equal": "le", "greater": "gt", "greater_equal": "ge", "equal": "eq", "not_equal": "ne", "bitwise_or": "or",
     "bitwise_and": "and", "bitwise_xor": "xor", "floor_divide": "floordiv", "clip": "clamp", "amin": "min", "amax": "max",
     "mm": "matmul", "mv": "matmul", "bmm": "matmul", "dot": "matmul", "concatenate": "concat", "cat": "concat", "swapaxes": "transpose",
-    "linalg_norm": "norm", "linalg_vector_norm": "norm",
+    "conjugate": "conj", "linalg_norm": "norm", "linalg_vector_norm": "norm",
 }  # fmt: skip
 _OF_PYTHON = {"div": "truediv"}  # where Python's own operator has another name
 _AXES = {"axis", "dim", "keepdims", "keepdim", "ddof", "correction"}
@@ -107,8 +106,8 @@ def _lifted(args: Sequence[Any], lazy: Any) -> Any:
     """The first operand, which may be an array, as a LazyTensor."""
     if isinstance(args[0], Symbolic):
         return args[0]
-    merge(args)  # says it where the shapes cannot be meant
-    return lift(args[0], type(lazy))
+    refuse_lists(args, [lazy])
+    return lazy._lift(args[0])
 
 
 def _first(values: Sequence[Any]) -> Any:
@@ -133,7 +132,7 @@ Function = Callable[[str, Any, Sequence[Any], dict[str, Any]], Any]
 
 
 def _where(full: str, lazy: Any, args: Sequence[Any], options: dict[str, Any]) -> Any:
-    return combine(lambda *nodes: apply("where", *nodes), args)
+    return _lifted(args, lazy)._apply("where", *args[1:])
 
 
 def _matmul(full: str, lazy: Any, args: Sequence[Any], options: dict[str, Any]) -> Any:
@@ -205,6 +204,10 @@ _OTHERS: dict[str, Function] = {
     "trace": _of_matrices("trace"),
     "reciprocal": lambda full, lazy, args, options: args[0].inv(**options),
     "positive": lambda full, lazy, args, options: +args[0],
+    "conj": lambda full, lazy, args, options: args[0].conj(**options),
+    "angle": lambda full, lazy, args, options: args[0].angle(**options),
+    "real": lambda full, lazy, args, options: args[0].real,
+    "imag": lambda full, lazy, args, options: args[0].imag,
     "block": lambda full, lazy, args, options: block(*args, **options),
     "min_argmin": lambda full, lazy, args, options: lazy.min_argmin(*args[1:], **options),
     "max_argmax": lambda full, lazy, args, options: lazy.max_argmax(*args[1:], **options),

@@ -306,12 +306,8 @@ def lift(value: Any, of: type) -> LazyTensor:
     return made
 
 
-def merge(parts: Sequence[Any]) -> tuple[list[Node], LazyTensor]:
-    """The formulas of several LazyTensors over common leaves, and the first of them with those leaves."""
-    symbolic = [p for p in parts if isinstance(p, Symbolic)]
-    if not symbolic:
-        raise TypeError(f"expected at least one LazyTensor, not {' and '.join(type(p).__name__ for p in parts)}")
-    lazies = [lift(p, type(symbolic[0])) for p in parts]
+def refuse_lists(parts: Sequence[Any], symbolic: Sequence[Symbolic]) -> None:
+    """Say it where an array of one axis beside matrices could be meant for their rows, for their columns, or as a parameter."""
     if len(symbolic) < len(parts) and not any(s._inner for s in symbolic):
         for p in parts:
             if is_array(p) and p.ndim == 1 and p.shape[0] > 1:
@@ -319,6 +315,15 @@ def merge(parts: Sequence[Any]) -> tuple[list[Node], LazyTensor]:
                     f"an array of shape {tuple(p.shape)} beside a matrix of shape {symbolic[0].shape}: say what it is, Vj(w) for a number "
                     "for each column, Vi(w) for each row, Pm(w) for a vector of parameters"
                 )
+
+
+def merge(parts: Sequence[Any]) -> tuple[list[Node], LazyTensor]:
+    """The formulas of several LazyTensors over common leaves, and the first of them with those leaves."""
+    symbolic = [p for p in parts if isinstance(p, Symbolic)]
+    if not symbolic:
+        raise TypeError(f"expected at least one LazyTensor, not {' and '.join(type(p).__name__ for p in parts)}")
+    lazies = [lift(p, type(symbolic[0])) for p in parts]
+    refuse_lists(parts, symbolic)
     if len({lazy._complex for lazy in lazies}) > 1:
         shown = " and ".join(map(repr, lazies))
         raise TypeError(f"this takes real numbers alone, or complex ones alone, not {shown}")

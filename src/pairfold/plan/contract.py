@@ -19,6 +19,7 @@ from ..formula.simplify import expand, simplify, specialise
 from ..reductions import KminArgKmin, LogSumExp, Reduction
 
 SHORTEST = 9  # components from which on it pays
+SHORTEST_UNROLLED, SHORTEST_BOUND = 2, 6  # the same for a target that has all of them in registers
 LARGEST_EXPONENT = 4.0  # of scale · (|a'|² + |b'|²)
 
 
@@ -48,18 +49,24 @@ class Contraction:
 
 
 @lru_cache(maxsize=1024)
-def contraction(formulas: tuple[Node, ...], reduction: Reduction, bits: int, centred: bool = True) -> Contraction | str:
+def contraction(
+    formulas: tuple[Node, ...], reduction: Reduction, bits: int, centred: bool = True, unrolled: bool = False
+) -> Contraction | str:
     """The formulas with inner products in place of their one squared distance; a string says why there are none, and is empty where there
     is no squared distance.
+
+    With `unrolled`, for a target without vectors: also where they are short; norms and product are one sum, so that a product takes one
+    instruction, and other differences of the two points are taken from the centre too.
 
     Without `centred`, c = 0: a bound then shares its packed vectors with the differences, half the memory to read.
     """
     formulas = specialise(simplify(expand(formulas)))
     order = topological(formulas)
     found = [n for n in order if _is_squared_distance(n)]
-    long = [n for n in found if n.args[0].dim >= SHORTEST]
+    shortest = (SHORTEST_BOUND if isinstance(reduction, KminArgKmin) else SHORTEST_UNROLLED) if unrolled else SHORTEST
+    long = [n for n in found if n.args[0].dim >= shortest]
     if not long:
-        return f"of {found[0].args[0].dim} components, and inner products pay from {SHORTEST} on" if found else ""
+        return f"of {found[0].args[0].dim} components, and inner products pay from {shortest} on" if found else ""
     if len(long) > 1:
         return f"there are {len(long)} of them"
     (distance,) = long
@@ -71,16 +78,27 @@ def contraction(formulas: tuple[Node, ...], reduction: Reduction, bits: int, cen
     from_centre = (a - centre, b - centre) if centred else (a, b)
     row_norm, column_norm = (apply("sum", apply("square", v)) for v in from_centre)
     twice_product = 2 * apply("sum", from_centre[0] * from_centre[1])
+
+    def one_sum(norms: Node) -> Node:
+        return apply("sum", apply("concat", norms, (-2 * from_centre[0]) * from_centre[1]))
+
     if isinstance(reduction, KminArgKmin):
         if formulas[0] is not distance:
             return "inner products bound the distance, and it is not the distance that is compared"
         kept = 1 - (a.dim + 8) * 2.0 ** -(23 if bits == 32 else 52)
         bound = (row_norm * kept + column_norm * kept) - twice_product
+        if unrolled:  # a sum that begins with the norms is rounded at their size in each term
+            kept -= a.dim * 2.0 ** -(23 if bits == 32 else 52)
+            bound = one_sum(row_norm * kept + column_norm * kept)
         return Contraction(simplify((distance, bound)), a, b, row_norm, column_norm, None)
     scale = _scale_in_exponents(distance, order, formulas, reduction)
     if scale is None:
         return "outside an exponential, inner products would lose digits"
-    expanded = substitute(formulas, {distance: (row_norm + column_norm) - twice_product})
+    if unrolled:
+        differences = {n: apply("sub", *(v - centre for v in n.args)) for n in order if n.op.name == "sub" and set(n.args) == {a, b}}
+        expanded = substitute(formulas, {distance: one_sum(row_norm + column_norm), **differences})
+    else:
+        expanded = substitute(formulas, {distance: (row_norm + column_norm) - twice_product})
     return Contraction(simplify(expanded), a, b, row_norm, column_norm, simplify((scale,))[0])
 
 

@@ -10,10 +10,10 @@ from ..formula.operators import spread
 from ..formula.operators_tensor import products
 from ..formula.simplify import expand, simplify, specialise
 from ..reductions import Field, Reduction, State, Sum
-from .exponent import to_base_two
-from .factor import split_factor
+from .exponent import push_factors, to_base_two
 from .hoist import Hoisted, hoist
 from .schedule import Machine, Schedule, choose
+from .separate import Separated, separate
 
 _SUMS = ("add", "sub", "sum")  # what a product is fused with
 
@@ -51,8 +51,12 @@ class Plan:
     schedule : Schedule
     sparse : bool
         Whether a pattern says at each call which columns a block of rows meets.
-    factor : Node or None
-        What the result is multiplied by, a formula over the variables of the row: see `plan.factor`.
+    separated : Separated or None
+        For a sum, what is summed in place of the formula, and the result as a formula of that: see `plan.separate`.
+    condition : Node or None
+        A formula of parameters: the kernel does nothing where it is 0.
+    length : int or None
+        Numbers from row to row of the result, where it is a part of a longer one.
     base_two : bool
         Whether exponentials are powers of 2.
     """
@@ -63,7 +67,9 @@ class Plan:
     hoisted: Hoisted
     schedule: Schedule
     sparse: bool = False
-    factor: Node | None = None
+    separated: Separated | None = None
+    condition: Node | None = None
+    length: int | None = None
     base_two: bool = False
 
     @property
@@ -78,7 +84,7 @@ class Plan:
     @cached_property
     def fields(self) -> tuple[Field, ...]:
         """The components of a partial."""
-        return self.reduction.fields([f.dim for f in self.formulas])
+        return self.reduction.fields([f.dim for f in self.hoisted.body])
 
     @cached_property
     def tile_fields(self) -> tuple[Field, ...]:
@@ -119,7 +125,7 @@ class Plan:
 
     def _simplified(self, state: State) -> State:
         simple = simplify(expand(state))
-        return to_base_two(simple) if self.base_two else simple
+        return to_base_two(simple, packed=True) if self.base_two else simple
 
     def combine_cheaply(self, state: State, *states: State) -> tuple[Node, State] | None:
         """As `combine`, in a way that holds where the formula that comes with it is 0; None where there is none."""
@@ -138,7 +144,7 @@ class Plan:
     def results(self) -> tuple[Node, ...]:
         """The results, as formulas of the running partial."""
         results = self.reduction.finish(self.field_slots)
-        return simplify(expand(results if self.factor is None else [r * self.factor for r in results]))
+        return simplify(expand([self.separated.result(r) for r in results] if self.separated else results))
 
     @cached_property
     def operations(self) -> float:
@@ -181,7 +187,16 @@ def _components(node: Node) -> int:
 
 
 @lru_cache(maxsize=1024)
-def make_plan(formulas: tuple[Node, ...], reduction: Reduction, numbers: Numbers, machine: Machine, sparse: bool = False) -> Plan:
+def make_plan(
+    formulas: tuple[Node, ...],
+    reduction: Reduction,
+    numbers: Numbers,
+    machine: Machine,
+    sparse: bool = False,
+    condition: Node | None = None,
+    contracted: bool = False,
+    length: int | None = None,
+) -> Plan:
     """Plan a reduction over columns.
 
     Parameters
@@ -192,14 +207,20 @@ def make_plan(formulas: tuple[Node, ...], reduction: Reduction, numbers: Numbers
     numbers : Numbers
     machine : Machine
         The target.
-    sparse : bool
+    sparse, condition, length
         As in `Plan`.
+    contracted : bool
+        Whether differences are inner products of small vectors: factors may then be multiplied into them, and differences parted.
     """
     chosen = specialise(simplify(expand(formulas)))
-    factor = None
-    if machine.name == "cuda" and isinstance(reduction, Sum):
-        core, factor = split_factor(chosen[0])
-        chosen = simplify((core,))
+    separated = None
     base_two = machine.base_two and numbers.bits == 32
+    if machine.name == "cuda":
+        if contracted:
+            chosen = push_factors(chosen)
+        if isinstance(reduction, Sum):
+            separated = separate(chosen[0], differences=contracted)
+            chosen = simplify((separated.formula,))
     hoisted = hoist(to_base_two(chosen) if base_two else chosen)
-    return Plan(formulas, reduction, numbers, hoisted, choose(hoisted.body, reduction, numbers.bits, machine), sparse, factor, base_two)
+    schedule = choose(hoisted.body, reduction, numbers.bits, machine)
+    return Plan(formulas, reduction, numbers, hoisted, schedule, sparse, separated, condition, length, base_two)

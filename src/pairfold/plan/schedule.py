@@ -138,15 +138,15 @@ def choose(body: Sequence[Node], reduction: Reduction, bits: int, machine: Machi
 
 
 # ---- CUDA
-KEPT = 160  # 32-bit registers for what a thread keeps: with those that addresses and temporaries take, at most 255
-LONG = 64  # partials up to this length stay in registers
-SHARED_BYTES = 20_000  # of columns in shared memory: several thread blocks fit beside one another
+KEPT = 144  # 32-bit registers for what a thread keeps: with those that addresses and temporaries take, at most 255
+LONG = 112  # partials up to this length stay in registers
+SHARED_BYTES = 24_000  # of columns in shared memory: several thread blocks fit beside one another
 
 
 def _choose_cuda(body: Sequence[Node], reduction: Reduction, bits: int) -> Schedule:
     """A thread keeps its rows and its partial in registers; all threads share the columns of a tile."""
     words = bits // 32
-    order = topological(body)
+    order = topological(body[-1:] if reduction.guarded else body)  # of a bound, what it stands for is computed for few pairs
     row, col, par = (sum({n.attrs[1]: n.dim for n in order if n.op.name == "slot" and n.attrs[0] == name}.values()) for name in BUFFERS)
     inner = max((n.args[0].dim for n in order if n.op.structure == "reduce"), default=1)
     state = sum(f.dim for f in reduction.fields([f.dim for f in body]) if not f.compensates)
@@ -156,9 +156,28 @@ def _choose_cuda(body: Sequence[Node], reduction: Reduction, bits: int) -> Sched
         return Schedule("direct", 128, 2, 4, 64, unroll=UNROLL, state_in_registers=in_registers and state <= UNROLL)
     rows = 4 if 4 * a_row <= KEPT // 2 else 2 if 2 * a_row <= KEPT else 1
     light = rows * a_row <= 32
-    columns = 8 if light else 4 if rows == 4 else 2
+    # More columns a step keep the units busy, until registers run out; fewer registers let more thread blocks run at once.
+    if reduction.guarded:
+        columns, resident = (8, 2) if light else (4 if rows == 4 else 2, 3 if rows == 4 else 1)
+        resident = resident if words == 1 else 1
+    elif words > 1:
+        columns, resident = (4 if light else 2 if rows * a_row <= 64 else 1), 1
+    elif light:
+        columns, resident = (8, 1) if reduction.blocked > 1 else (16, 3 if rows * a_row <= 20 and state == 1 else 2)
+    else:
+        columns, resident = (4, 3) if rows == 4 and state == 1 else (2 if rows > 1 else 1, 1)
     tile = 512
     while tile > 8 and tile * col * words * 4 > SHARED_BYTES:
         tile //= 2
     unroll = max(UNROLL, inner, state if in_registers else 0)
-    return Schedule("direct", 256 if light else 128, rows, columns, tile, unroll=unroll, state_in_registers=in_registers, packed=False)
+    return Schedule(
+        "direct",
+        256 if light else 128,
+        rows,
+        columns,
+        tile,
+        unroll=unroll,
+        state_in_registers=in_registers,
+        resident=resident,
+        packed=False,
+    )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ctypes
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from threading import Lock
 from typing import Any, NamedTuple
 
@@ -23,7 +23,7 @@ from ..plan.schedule import Machine
 from ..reductions import Reduction
 from . import cache
 from .compile import CAPABILITIES, compile_ptx, llvm_version
-from .operand import Extent, Operand
+from .operand import AT_THE_START, Extent, Operand
 
 KERNELS_KEPT = 512
 LAUNCHES_KEPT = 64
@@ -167,9 +167,10 @@ class Kernel:
             f"cuda sm_{capability} {llvm_version()}",
             repr(plan.numbers),
             repr(plan.schedule),
+            str(plan.length),
             repr(plan.reduction),
             plan.reduction.name,
-            fingerprint(plan.formulas),
+            fingerprint((*plan.formulas, *plan.hoisted.body, *([plan.condition] if plan.condition else []))),
         )
         code = cache.load(name)
         if code is None:
@@ -229,7 +230,7 @@ class Kernel:
         if status:
             raise CudaError(f"the kernel {phase} does not start on GPU {queue.device}: {status.name}")
 
-    @property
+    @cached_property
     def _result_bytes(self) -> list[int]:
         width = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}[self.plan.numbers.result]
         return [8 if r.kind == "index" else width for r in self.plan.results]
@@ -332,7 +333,7 @@ _lock = Lock()
 
 def _table(offsets: np.ndarray, queue: Queue) -> tuple[Any, int]:
     """A table of the batches' offsets on the device: kept, since calls with the same shapes share it."""
-    key = (queue.device, offsets.tobytes())
+    key = (queue.device, b"" if offsets is AT_THE_START else offsets.tobytes())
     found = _tables.get(key)
     if found is None:
         found = _tables[key] = queue.upload(offsets)
@@ -341,17 +342,25 @@ def _table(offsets: np.ndarray, queue: Queue) -> tuple[Any, int]:
     return found
 
 
-def kernel(formulas: tuple[Node, ...], reduction: Reduction, numbers: Numbers, number: int) -> Kernel:
-    """The kernel that reduces formulas over their columns on a GPU of that number; compiled on first use."""
+def kernel(
+    formulas: tuple[Node, ...],
+    reduction: Reduction,
+    numbers: Numbers,
+    number: int,
+    condition: Node | None = None,
+    contracted: bool = False,
+    length: int | None = None,
+) -> Kernel:
+    """The kernel that reduces formulas over their columns on a GPU of that number; compiled on first use. See `make_plan`."""
     capability = device(number).capability
-    key = (formulas, reduction, numbers, capability)
+    key = (formulas, reduction, numbers, capability, condition, contracted, length)
     with _lock:
         found = _kernels.get(key)
         if found is not None:
             _kernels.move_to_end(key)
             return found
     with Current(device(number)):
-        made = Kernel(make_plan(formulas, reduction, numbers, MACHINE), capability)
+        made = Kernel(make_plan(formulas, reduction, numbers, MACHINE, False, condition, contracted, length), capability)
     with _lock:
         _kernels[key] = made
         while len(_kernels) > KERNELS_KEPT:

@@ -47,7 +47,7 @@ def _container(root: Path = Path("/sys/fs/cgroup")) -> int | None:
     return None
 
 
-def require(needed: int, what: str) -> None:
+def require(needed: int, free: int | None, what: str) -> None:
     """Refuse to allocate more than is free.
 
     Raises
@@ -55,6 +55,5 @@ def require(needed: int, what: str) -> None:
     MemoryError
         With the bytes that are needed and those that are free.
     """
-    free = free_bytes()
     if free is not None and needed > free:
         raise MemoryError(f"{what} would take {needed:,} bytes ({needed / 2**30:.3g} GiB), but {free:,} ({free / 2**30:.3g} GiB) are free")

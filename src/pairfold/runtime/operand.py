@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -52,13 +53,16 @@ class Operand(NamedTuple):
     type: str
 
 
-_AT_THE_START = np.zeros(1, dtype=np.int64)
+AT_THE_START = np.zeros(1, dtype=np.int64)
+# NumPy takes its time to name a type, and to say where an array is: what is asked for at each call is kept.
+_type_name = lru_cache(maxsize=64)(lambda dtype: dtype.name)
+_ITS_ADDRESS = int(AT_THE_START.__array_interface__["data"][0])
 
 
 def batch_offsets(batch: tuple[int, ...], shape: Sequence[int], strides: Sequence[int]) -> np.ndarray:
     """Where each batch begins in an array whose own batch axes, the last of them, have these lengths and strides in bytes."""
     if not batch:
-        return _AT_THE_START
+        return AT_THE_START
     offsets = np.zeros(batch, dtype=np.int64)
     missing = len(batch) - len(shape)
     for axis, (length, stride) in enumerate(zip(shape, strides, strict=True), missing):
@@ -72,9 +76,11 @@ def operand_of(array: np.ndarray, rows: bool, batch: tuple[int, ...] = ()) -> Op
     shape, strides = array.shape, array.strides
     own = -2 if rows else -1
     offsets = batch_offsets(batch, shape[:own], strides[:own])
-    return Operand(address_of(array), strides[-2] if rows else 0, strides[-1], offsets, array.dtype.name)
+    return Operand(address_of(array), strides[-2] if rows else 0, strides[-1], offsets, _type_name(array.dtype))
 
 
 def address_of(array: np.ndarray) -> int:
     """Where an array begins."""
+    if array is AT_THE_START:
+        return _ITS_ADDRESS
     return int(array.__array_interface__["data"][0])

@@ -1,0 +1,77 @@
+"""Tables read by symbolic numbers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..arrays import backend_of, is_array
+from ..arrays.base import INTEGERS
+from ..formula.graph import Node, apply, to_string
+from ..formula.operators import where
+from .symbolic import Leaf, Symbolic, combine, readable
+
+if TYPE_CHECKING:
+    from .tensor import LazyTensor
+
+
+def take(table: Any, index: Any) -> LazyTensor:
+    """``table[index]``, pair by pair: rows of a table by a number that depends on the row, the column or both.
+
+    Parameters
+    ----------
+    table : array, (T,) or (T, D)
+        Differentiable in PyTorch.
+    index : LazyTensor
+        Of one component: of an integer array, ``Vi(labels)``, where numbers below 0 count from the end; or a formula of such, for
+        instance ``Vi(a) * 10 + Vj(b)``.
+
+    Returns
+    -------
+    LazyTensor, (…, M, N) or (…, M, N, D)
+        nan where a formula gives a number that is no row's.
+
+    Raises
+    ------
+    IndexError
+        Where an integer array has a number that is no row's: with the first one and its place.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pairfold import Vi, Vj, take
+    >>> costs = np.array([[0.0, 1.0], [2.0, 0.0]])
+    >>> a, b = np.array([0, 1, 1]), np.array([1, 0])
+    >>> take(costs.reshape(-1), Vi(a) * 2 + Vj(b)).sum(axis=1)
+    array([1., 2., 2.])
+    """
+    if not isinstance(index, Symbolic):
+        raise TypeError(f"take needs a LazyTensor as its index, e.g. Vi(labels), not {type(index).__name__}: index arrays as table[index]")
+    if not is_array(table) or readable(table).ndim not in (1, 2) or 0 in table.shape:
+        given = f"an array of shape {tuple(table.shape)}" if is_array(table) else type(table).__name__
+        raise ValueError(f"take needs a table of shape (T,) or (T, D), not {given}")
+    if index.formula.dim != 1:
+        raise ValueError(f"take needs one number for each pair, but the index has shape {index.shape}, in {to_string(index.formula)}")
+    rows, dim = int(table.shape[0]), int(table.shape[1]) if table.ndim == 2 else 1
+    from_the_end = index.formula.op.name == "var" and _checked(index.leaves[0].value, rows)
+    made: Any = type(index).__new__(type(index))
+    made._set_leaf(Leaf(table.reshape(-1), "p"), inner=True)
+
+    def build(entries: Node, number: Node) -> Node:
+        if from_the_end:
+            number = where(apply("lt", number, 0), number + rows, number)
+        return apply("take", entries, number, attrs=(dim,))
+
+    return combine(build, (made, index), inner=table.ndim == 2)
+
+
+def _checked(labels: Any, rows: int) -> bool:
+    """Whether some labels are below 0; an error where one is no row's."""
+    backend = backend_of(labels)
+    if backend.dtype(labels) not in INTEGERS or 0 in labels.shape:
+        return False
+    flat = labels.reshape(-1)
+    wrong = (flat < -rows) | (flat >= rows)
+    if bool(wrong.any()):
+        first = int(wrong.nonzero()[0].reshape(-1)[0])
+        raise IndexError(f"index {int(flat[first])} at place {first} is out of bounds for a table of {rows} rows")
+    return bool((flat < 0).any())

@@ -1,0 +1,129 @@
+"""Kernels for NVIDIA GPUs without one: what LLVM writes, and what NVIDIA's assembler makes of it where that is installed."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from pairfold.codegen.cuda import emit_module
+from pairfold.codegen.mathlib_cuda import APPROXIMATE
+from pairfold.fold import make_fold
+from pairfold.formula.graph import apply, var
+from pairfold.plan.contract import Contraction, contraction
+from pairfold.plan.plan import Numbers, Plan, make_plan
+from pairfold.plan.schedule import Machine
+from pairfold.reductions import REDUCTIONS, ArgKmin, Argmin, KminArgKmin, LogSumExp, Sum
+from pairfold.runtime.compile import CAPABILITIES, compile_ptx
+
+PTXAS = shutil.which("ptxas")
+assembles = pytest.mark.skipif(PTXAS is None, reason="ptxas is not installed")
+MACHINE = Machine("cuda", 32, 255, base_two=True)
+INSERTION = 16  # bytes that the rare path of the K smallest may spill
+
+
+def distance(dim):
+    return apply("sqdist", var("i", 0, dim), var("j", 1, dim))
+
+
+def gauss(dim):
+    return apply("exp", -distance(dim)) * var("j", 2, 1)
+
+
+def plan_of(formulas, reduction, bits=32, contracted=False) -> Plan:
+    numbers = Numbers(bits, (f"float{bits}",) * 9, f"float{bits}")
+    if not contracted:
+        return make_plan(tuple(formulas), reduction, numbers, MACHINE)
+    found = contraction(tuple(formulas), reduction, bits, unrolled=True)
+    assert isinstance(found, Contraction)
+    condition = None if found.scale is None else apply("le", found.scale * var("p", 8, 1), 4.0)
+    return make_plan(found.formulas, reduction, numbers, MACHINE, condition=condition, contracted=True)
+
+
+def ptx_of(plan, capability=90, features=(APPROXIMATE,)) -> str:
+    return compile_ptx(emit_module(plan, frozenset(features)), capability)
+
+
+def assembled(plan, capability, folder) -> dict[str, tuple[int, int]]:
+    """Registers a thread and bytes spilled, of each kernel."""
+    source = folder / "kernel.ptx"
+    source.write_text(ptx_of(plan, capability))
+    command = [PTXAS, "-v", f"-arch=sm_{capability}", str(source), "-o", str(folder / "kernel.cubin")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    parts = re.split(r"Compiling entry function '(\w+)'", done.stdout + done.stderr)[1:]
+    found = {}
+    for name, report in zip(parts[::2], parts[1::2], strict=True):
+        spilled = re.search(r"(\d+) bytes spill stores", report)
+        registers = re.search(r"Used (\d+) registers", report)
+        found[name] = int(registers[1]), int(spilled[1])
+    return found
+
+
+def backward(dim):
+    fold, _ = make_fold((gauss(dim),), Sum(), 1)
+    return [pullback.fold.oriented for pullback in fold.backward((0, 1, 2))]
+
+
+def matrix():
+    for dim in (1, 3, 16, 64, 200):
+        for bits in (32, 64):
+            yield pytest.param((gauss(dim),), Sum(), bits, False, id=f"gauss-{dim}-{bits}")
+            yield pytest.param((-distance(dim),), LogSumExp(), bits, False, id=f"logsumexp-{dim}-{bits}")
+            yield pytest.param((distance(dim),), Argmin(), bits, False, id=f"argmin-{dim}-{bits}")
+            yield pytest.param((distance(dim),), ArgKmin(10), bits, False, id=f"argKmin-{dim}-{bits}")
+    for dim in (3, 16):
+        for k, formulas in enumerate(backward(dim)):
+            yield pytest.param(formulas, Sum(), 32, False, id=f"backward{k}-{dim}")
+            yield pytest.param(formulas, Sum(), 32, True, id=f"backward{k}-{dim}-products")
+        yield pytest.param((gauss(dim),), Sum(), 32, True, id=f"gauss-{dim}-products")
+        yield pytest.param((-distance(dim),), LogSumExp(), 32, True, id=f"logsumexp-{dim}-products")
+    yield pytest.param((distance(16),), ArgKmin(10), 32, True, id="argKmin-16-products")
+
+
+@assembles
+@pytest.mark.parametrize(("formulas", "reduction", "bits", "contracted"), list(matrix()))
+def test_registers(formulas, reduction, bits, contracted, tmp_path):
+    plan = plan_of(formulas, reduction, bits, contracted)
+    for name, (registers, spilled) in assembled(plan, 90, tmp_path).items():
+        assert spilled <= (INSERTION if reduction.guarded else 0), name
+        threads = plan.schedule.lanes * plan.schedule.resident if name == "tile" else 128
+        assert registers * threads <= 65536
+
+
+@assembles
+@pytest.mark.parametrize("capability", [80, 90, 120])
+@pytest.mark.parametrize("name", REDUCTIONS)
+def test_every_reduction_on_every_generation(name, capability, tmp_path):
+    kind = REDUCTIONS[name]
+    reduction = kind(5) if issubclass(kind, KminArgKmin) else kind()
+    formulas = (distance(3), var("j", 2, 2))[: reduction.formulas]
+    assert assembled(plan_of(formulas, reduction), capability, tmp_path).keys() == {"tile", "finish"}
+
+
+@pytest.mark.parametrize("capability", CAPABILITIES)
+def test_llvm_knows_the_capability(capability):
+    assert f".target sm_{capability}" in ptx_of(plan_of((gauss(3),), Sum()), capability)
+
+
+def test_the_pair_of_a_gaussian():
+    """A multiple of 16 bytes of shared memory a load, one exponential a pair, no call, no local memory."""
+    plan = plan_of((gauss(3),), Sum())
+    ptx = ptx_of(plan)
+    tile = ptx[ptx.index(".entry tile") : ptx.index(".entry finish")]
+    assert "ld.shared.v4" in tile and "ex2.approx.ftz.f32" in tile
+    assert "call" not in tile and ".local" not in tile
+    pairs = plan.schedule.rows * plan.schedule.columns
+    assert tile.count("ex2.approx") == pairs + plan.schedule.rows  # those of a whole step, and of a single column
+
+
+def test_correctly_rounded_functions_on_request():
+    ptx = ptx_of(plan_of((gauss(3),), Sum()), features=())
+    assert "approx" not in ptx
+
+
+def test_the_same_plan_gives_the_same_ptx():
+    plan = plan_of((gauss(3),), Sum())
+    assert ptx_of(plan) == ptx_of(plan)

@@ -1,0 +1,117 @@
+"""On an NVIDIA GPU: routes that only large problems take, streams, graphs and devices. The rest of the suite runs there too,
+with PAIRFOLD_TEST_DEVICE=cuda."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from pairfold import LazyTensor, Vi, Vj
+
+torch = pytest.importorskip("torch")
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")]
+
+
+def points(n, dim, scale=1.0, shift=0.0):
+    return torch.rand(n, dim, device="cuda") * (2 * scale / math.sqrt(dim)) + shift
+
+
+def squares(x, y):
+    return torch.cdist(x.double(), y.double(), compute_mode="donot_use_mm_for_euclid_dist").square()
+
+
+def lazy(x, y):
+    return ((Vi(x) - Vj(y)) ** 2).sum(-1)
+
+
+def error(found, wanted):
+    return float((found.double() - wanted).norm() / wanted.norm())
+
+
+@pytest.mark.parametrize(("scale", "shift"), [(1, 0), (1, 100), (6, 0), (1, 1e4)])
+@pytest.mark.parametrize("dim", [2, 3, 16, 64])
+def test_large(dim, scale, shift):
+    """Inner products or differences, as the data allow."""
+    n = 66_000
+    x, y, b = points(n, dim, scale, shift), points(n, dim, scale, shift), torch.randn(n, 1, device="cuda")
+    some = torch.arange(0, n, n // 40, device="cuda")
+    exact = squares(x[some], y)
+    K = lazy(x, y)
+    assert error(((-K).exp() @ b)[some], (-exact).exp() @ b.double()) < 4e-6
+    assert error((-K).logsumexp(1)[some], (-exact).logsumexp(1)) < 6e-6
+    found, wanted = K.argKmin(10, 1)[some], exact.topk(10, 1, largest=False).indices
+    assert (found == wanted).float().mean() > 0.999
+
+
+@pytest.mark.parametrize("rows", [1, 3, 33, 100, 500, 1030])
+def test_few_rows(rows):
+    x, y, b = points(rows, 3), points(300_000, 3), torch.randn(300_000, 1, device="cuda")
+    exact = squares(x, y)
+    assert error((-lazy(x, y)).exp() @ b, (-exact).exp() @ b.double()) < 2e-6
+    assert torch.equal(lazy(x, y).argmin(1).flatten(), exact.argmin(1))
+    assert torch.equal(lazy(x, y).argKmin(7, 1), exact.topk(7, 1, largest=False).indices)
+
+
+@pytest.mark.parametrize("columns", [1, 2, 30, 100, 130])
+def test_long_sums(columns):
+    x, y, b = points(500, 3), points(3000, 3), torch.randn(3000, columns, device="cuda")
+    assert error((-lazy(x, y)).exp() @ b, (-squares(x, y)).exp() @ b.double()) < 2e-6
+
+
+@pytest.mark.parametrize("dim", [3, 16, 64, 128])
+def test_derivatives(dim):
+    x, y, b = (t.requires_grad_() for t in (points(700, dim), points(900, dim), torch.randn(900, 1, device="cuda")))
+    g = torch.randn(700, 1, device="cuda")
+    found = torch.autograd.grad((-lazy(x, y)).exp() @ b, (x, y, b), g)
+    doubles = [t.detach().double().requires_grad_() for t in (x, y, b)]
+    dense = (-((doubles[0][:, None] - doubles[1]) ** 2).sum(-1)).exp() @ doubles[2]
+    for got, wanted in zip(found, torch.autograd.grad(dense, doubles, g.double()), strict=True):
+        assert error(got, wanted) < 1e-5
+
+
+def test_the_same_twice():
+    x, y, b = points(100, 3), points(500_000, 3), torch.randn(500_000, 1, device="cuda")
+    assert torch.equal((-lazy(x, y)).exp() @ b, (-lazy(x, y)).exp() @ b)
+
+
+def test_another_stream():
+    x, y = points(2000, 3), points(50_000, 3)
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        later = x + 1  # queued on that stream, as the fold must be
+        found = (-lazy(later, y)).exp().sum(1)
+    stream.synchronize()
+    assert error(found.reshape(-1), (-squares(x + 1, y)).exp().sum(1)) < 2e-6
+
+
+def test_graph():
+    x, y, b = points(300, 3), points(400, 3), torch.randn(400, 1, device="cuda")
+    (-lazy(x, y)).exp() @ b
+    graph = torch.cuda.CUDAGraph()
+    torch.cuda.synchronize()
+    with torch.cuda.graph(graph):
+        found = (-lazy(x, y)).exp() @ b
+    for _ in range(2):
+        x.copy_(points(300, 3))
+        graph.replay()
+        assert error(found, (-squares(x, y)).exp() @ b.double()) < 2e-6
+
+
+def test_batches():
+    x, y = torch.rand(5, 70, 3, device="cuda"), torch.rand(1, 90, 3, device="cuda")
+    found = (-((LazyTensor(x[:, :, None]) - LazyTensor(y[:, None])) ** 2).sum(-1)).exp().sum(2)
+    wanted = (-((x.double()[:, :, None] - y.double()[:, None]) ** 2).sum(-1)).exp().sum(2)
+    assert error(found.reshape(wanted.shape), wanted) < 1e-6
+
+
+def test_out_of_memory_leaves_all_usable():
+    x = points(100, 3)
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        torch.empty(1 << 45, dtype=torch.uint8, device="cuda")
+    assert error((-lazy(x, x)).exp().sum(1).reshape(-1), (-squares(x, x)).exp().sum(1)) < 1e-6
+
+
+def test_two_devices():
+    with pytest.raises(TypeError, match="device cuda:0 and cpu"):
+        lazy(points(5, 3), points(6, 3).cpu())

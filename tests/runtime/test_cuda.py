@@ -1,0 +1,117 @@
+"""How work is cut for a GPU, and what is said where there is none. What a GPU computes is tested in tests/gpu."""
+
+from __future__ import annotations
+
+import sys
+import types
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pairfold.codegen.cuda import LOG2_LEAST_LANES, padded_length
+from pairfold.runtime import cuda
+
+sizes = st.integers(1, 10**7) | st.integers(1, 300)
+powers = st.sampled_from([32, 64, 128, 256])
+
+
+@given(rows=sizes, a_thread=st.sampled_from([1, 2, 4]), threads=powers, most=st.sampled_from([1, 2, 8, 64]))
+def test_lanes(rows, a_thread, threads, most):
+    shift = cuda.lanes_shift(rows, a_thread, threads, most)
+    assert LOG2_LEAST_LANES <= shift and 1 << shift <= threads and threads >> shift <= most
+    if rows >= 8 * a_thread * threads:
+        assert -(-rows // (a_thread << shift)) * (a_thread << shift) <= 1.25 * rows
+
+
+@given(columns=sizes, blocks=st.integers(1, 10**6), groups=st.sampled_from([1, 2, 8, 64]), resident=st.integers(1, 8))
+def test_every_column_belongs_to_one_group(columns, blocks, groups, resident):
+    splits = cuda.choose_splits(blocks, columns, groups, 132, resident)
+    chunk, tile, splits = cuda.cut_columns(columns, splits, groups, 512 // groups, 8)
+    assert 1 <= splits <= cuda.LARGEST_GRID
+    assert 1 <= tile <= chunk
+    ends = [min(columns, (k + 1) * chunk) - min(columns, k * chunk) for k in (0, splits * groups - 1)]
+    assert splits * groups * chunk >= columns and ends[0] > 0
+    assert (splits - 1) * groups * chunk < columns  # no split is empty
+
+
+def test_the_chip_is_full():
+    for rows in (1, 100, 10_000, 1_000_000):
+        blocks = -(-rows // 1024)
+        splits = cuda.choose_splits(blocks, 1_000_000, 1, 132, 2)
+        assert blocks * splits >= 132 * 0.9
+
+
+@given(length=st.integers(1, 100), bytes=st.sampled_from([4, 8]))
+def test_shared_loads_are_aligned(length, bytes):
+    padded = padded_length(length, bytes)
+    assert length <= padded and (padded * bytes) % min(16, bytes << (length - 1).bit_length()) == 0
+
+
+@pytest.fixture
+def fresh():
+    cuda._driver.cache_clear()
+    yield
+    cuda._driver.cache_clear()
+
+
+def _bindings(monkeypatch, driver):
+    package, bindings = types.ModuleType("cuda"), types.ModuleType("cuda.bindings")
+    package.bindings, bindings.driver = bindings, driver
+    for name, module in (("cuda", package), ("cuda.bindings", bindings)):
+        monkeypatch.setitem(sys.modules, name, module)
+
+
+def test_no_bindings(monkeypatch, fresh):
+    monkeypatch.setitem(sys.modules, "cuda.bindings", None)
+    with pytest.raises(cuda.CudaError, match=r"need the package cuda-bindings .* pip install 'pairfold\[cuda\]'"):
+        cuda._driver()
+
+
+def test_no_driver(monkeypatch, fresh):
+    def initialise(flags):
+        raise RuntimeError("libcuda.so.1 was not found")
+
+    _bindings(monkeypatch, types.SimpleNamespace(cuInit=initialise))
+    with pytest.raises(cuda.CudaError, match="there is no NVIDIA driver here .* move the arrays to the CPU"):
+        cuda._driver()
+
+
+class _Status:
+    def __init__(self, name="CUDA_SUCCESS"):
+        self.name = name
+
+    def __bool__(self):
+        return self.name != "CUDA_SUCCESS"
+
+
+class _Attributes:
+    CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR = 0
+    CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR = 1
+    CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT = 2
+
+
+def _driver(capability, **more):
+    return types.SimpleNamespace(
+        cuInit=lambda flags: (_Status(),),
+        cuDeviceGet=lambda number: (_Status(), number),
+        cuDeviceGetAttribute=lambda which, handle: (_Status(), [*capability, 132][which]),
+        cuDevicePrimaryCtxRetain=lambda handle: (_Status(), 1),
+        CUdevice_attribute=_Attributes,
+        **more,
+    )
+
+
+@pytest.mark.parametrize(("capability", "expected"), [((7, 5), 75), ((9, 0), 90), ((10, 9), 103), ((13, 0), 121)])
+def test_capability(capability, expected, monkeypatch, fresh):
+    _bindings(monkeypatch, _driver(capability))
+    cuda.device.cache_clear()
+    assert cuda.device(0).capability == expected
+    cuda.device.cache_clear()
+
+
+def test_a_gpu_too_old(monkeypatch, fresh):
+    _bindings(monkeypatch, _driver((6, 1)))
+    cuda.device.cache_clear()
+    with pytest.raises(cuda.CudaError, match="compute capability 6.1; formulas need 7.5 or later"):
+        cuda.device(0)
