@@ -11,6 +11,7 @@ from ..arrays import backend_of, is_array
 from ..arrays.base import COMPLEX, STORED, Backend
 from ..fold import flip, renumber
 from ..formula.graph import Node, apply, const, to_string, var
+from ..formula.parse import to_keops
 
 if TYPE_CHECKING:
     from .masks import Mask
@@ -142,6 +143,10 @@ class Symbolic:
     def __repr__(self) -> str:
         kind = f", {self._kind.dtype}, {self._kind.backend.name}" if self._kind else ""
         return f"LazyTensor({to_string(self.formula)}, shape={self.shape}{kind})"
+
+    def to_keops(self) -> str:
+        """The formula in KeOps's textual syntax, with variables as ``Var(index, dimension, category)``."""
+        return to_keops(self.formula)
 
     def __len__(self) -> int:
         return self.shape[0]
