@@ -11,6 +11,7 @@ from ..arrays import backend_of, is_array
 from ..arrays.base import COMPLEX, STORED, Backend
 from ..fold import flip, renumber
 from ..formula.graph import Node, apply, const, to_string, var
+from ..formula.parse import to_keops
 
 if TYPE_CHECKING:
     from .masks import Mask
@@ -143,6 +144,10 @@ class Symbolic:
         kind = f", {self._kind.dtype}, {self._kind.backend.name}" if self._kind else ""
         return f"LazyTensor({to_string(self.formula)}, shape={self.shape}{kind})"
 
+    def to_keops(self) -> str:
+        """The formula in KeOps's textual syntax, with variables as ``Var(index, dimension, category)``."""
+        return to_keops(self.formula)
+
     def __len__(self) -> int:
         return self.shape[0]
 
@@ -243,7 +248,8 @@ def kind_of(x: Any) -> Kind:
     backend = backend_of(x)
     dtype = backend.dtype(x)
     if dtype not in STORED and dtype not in COMPLEX:
-        raise TypeError(f"arrays must be of {', '.join((*STORED, *COMPLEX))}, not {dtype}: convert it first, e.g. {backend.convert}")
+        convert = "to complex64" if dtype.startswith("complex") else backend.convert
+        raise TypeError(f"arrays must be of {', '.join((*STORED, *COMPLEX))}, not {dtype}: convert it first, e.g. {convert}")
     return Kind(backend, dtype, backend.device(x))
 
 
