@@ -113,6 +113,12 @@ def test_places(name, inner, batch, kind):
             np.testing.assert_array_equal(np.asarray(found).reshape(want.shape), want)
             assert len(found.shape) == (full.ndim if keepdims else full.ndim - 2)
             if inner:
+                symbolic = getattr(lazy, name)(-1, keepdims=keepdims)
+                assert isinstance(symbolic, LazyTensor)
+                np.testing.assert_array_equal(dense(symbolic), getattr(full, name)(-1, keepdims=keepdims))
+                best, place = getattr(lazy, f"{name[3:]}_{name}")(-1)
+                np.testing.assert_array_equal(dense(best), getattr(full, name[3:])(-1))
+                np.testing.assert_array_equal(dense(place), getattr(full, name)(-1))
                 want = getattr(full.reshape(*full.shape[:-2], -1), name)(-1)
                 np.testing.assert_array_equal(np.asarray(getattr(lazy, name)((-1, -2))), want)
 

@@ -9,7 +9,7 @@ import pytest
 
 import pairfold
 
-FLOORS = ["formula", "reductions", "plan", "codegen", "runtime", "fold", "picture", "explain", "arrays", "lazy", "__init__"]
+FLOORS = ["formula", "reductions", "plan", "codegen", "runtime", "fold", "picture", "explain", "arrays", "lazy", "kernels", "__init__"]
 PACKAGE = Path(pairfold.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 

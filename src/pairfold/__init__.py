@@ -1,6 +1,7 @@
 """Pairfold: symbolic matrices F(x_i, y_j) that are reduced, and differentiated, without being stored."""
 
-from .lazy import ComplexLazyTensor, LazyTensor, LinearOperator, Pm, Vi, Vj, block, cat, concat, diag, identity, take, where
+from . import kernels
+from .lazy import ComplexLazyTensor, LazyTensor, LinearOperator, Pm, Vi, Vj, block, cat, concat, diag, from_string, identity, take, where
 from .lazy.accuracy import accumulate
 from .runtime.progress import progress
 from .runtime.threads import get_num_threads, set_num_threads
@@ -19,8 +20,10 @@ __all__ = [
     "cat",
     "concat",
     "diag",
+    "from_string",
     "get_num_threads",
     "identity",
+    "kernels",
     "progress",
     "set_num_threads",
     "take",

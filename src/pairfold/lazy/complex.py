@@ -132,9 +132,12 @@ class ComplexLazyTensor(ComplexParts, Elementwise, Vectors, Explained, Matrix, M
             super()._set_leaf(leaf, inner)
             self.formula = from_real(self.formula).vector
             return
-        real, imag = parts_of(leaf.value)
-        super()._set_leaf(Leaf(real, leaf.axis), inner)
-        self.leaves += (Leaf(imag, leaf.axis),)
+        real, imag = (
+            Leaf(part, leaf.axis, (leaf.value, name, getattr(part, "requires_grad", False)))
+            for name, part in zip(("real", "imag"), parts_of(leaf.value), strict=True)
+        )
+        super()._set_leaf(real, inner)
+        self.leaves += (imag,)
         self.formula = Complex(self.formula, var(leaf.axis, 1, self.formula.dim)).vector
 
     @property

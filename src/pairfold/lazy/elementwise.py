@@ -187,6 +187,14 @@ class Elementwise(Symbolic):
         """The value times the normal distribution function of it."""
         return self._apply("gelu")
 
+    def lgamma(self) -> LazyTensor:
+        """The logarithm of the absolute value of the gamma function."""
+        return self._apply("lgamma")
+
+    def digamma(self) -> LazyTensor:
+        """The derivative of `lgamma`."""
+        return self._apply("digamma")
+
     def xlogx(self) -> LazyTensor:
         """value · log(value), 0 at 0."""
         return self._apply("xlogx")

@@ -362,7 +362,8 @@ class Folds(Symbolic):
     def argmin(self, axis: Axis = None, keepdims: bool = False) -> Any:
         """Index of the minimum, int64; ties go to the lowest, nan counts as smallest. -1 where there is none.
 
-        Along several axes it counts in the order of the numbers of the dense array, as in NumPy: ``i * N + j``.
+        Along several axes it counts in the order of the numbers of the dense array, as in NumPy: ``i * N + j``. Along the inner axis
+        alone the result is a LazyTensor.
         """
         return self._place("min", axis, keepdims)
 
@@ -373,6 +374,8 @@ class Folds(Symbolic):
 
     def _place(self, name: str, axis: Axis, keepdims: bool) -> Any:
         axes = self._axes(f"arg{name}", axis)
+        if axes == {INNER}:
+            return self._apply(f"arg{name}", inner=keepdims)
         if len(axes) == 1:
             return self._along_one(REDUCTIONS[f"arg{name}"](), axis, keepdims)
         first = COLUMNS if COLUMNS in axes else ROWS
@@ -409,12 +412,16 @@ class Folds(Symbolic):
 
     @both_spellings
     def min_argmin(self, axis: Axis = None, keepdims: bool = False) -> Any:
-        """Minimum along the rows or the columns, and its index: two arrays from one pass."""
+        """Minimum along the rows or the columns, and its index: two arrays from one pass; along the inner axis two LazyTensors."""
+        if axis is not None and self._axes("min_argmin", axis) == {INNER}:
+            return self.min(axis, keepdims), self.argmin(axis, keepdims)
         return self._along_one(REDUCTIONS["min_argmin"](), axis, keepdims)
 
     @both_spellings
     def max_argmax(self, axis: Axis = None, keepdims: bool = False) -> Any:
-        """Maximum along the rows or the columns, and its index: two arrays from one pass."""
+        """Maximum along the rows or the columns, and its index: two arrays from one pass; along the inner axis two LazyTensors."""
+        if axis is not None and self._axes("max_argmax", axis) == {INNER}:
+            return self.max(axis, keepdims), self.argmax(axis, keepdims)
         return self._along_one(REDUCTIONS["max_argmax"](), axis, keepdims)
 
     @both_spellings

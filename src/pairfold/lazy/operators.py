@@ -70,6 +70,11 @@ class LinearOperator:
         """The transposed operator."""
         raise NotImplementedError
 
+    @property
+    def H(self) -> LinearOperator:  # noqa: N802  # PyTorch's name
+        """The conjugate transposed operator."""
+        return Conjugate(self.T) if self._complex else self.T
+
     def _dense(self, like: Any) -> Any:
         """All entries; where no array tells the framework, as `like`."""
         raise NotImplementedError
@@ -341,6 +346,33 @@ class Multiple(LinearOperator):
     def _text(self) -> str:
         factor = f"{self.factor:g}" if isinstance(self.factor, (int, float)) else "number"
         return f"{factor} * {text_of(self._parts[0])}"
+
+
+class Conjugate(LinearOperator):
+    """The complex conjugate of an operator."""
+
+    def __init__(self, part: LinearOperator):
+        super().__init__(part.shape[-2:], (part,))
+
+    def _times(self, b: Any) -> Any:
+        return (self._parts[0] @ b.conj()).conj()
+
+    @property
+    def T(self) -> LinearOperator:  # noqa: N802
+        return Conjugate(self._parts[0].T)
+
+    @property
+    def H(self) -> LinearOperator:  # noqa: N802
+        return self._parts[0].T
+
+    def _dense(self, like: Any) -> Any:
+        return dense_of(self._parts[0], like).conj()
+
+    def _diagonal(self, like: Any) -> Any:
+        return diagonal_of(self._parts[0], like).conj()
+
+    def _text(self) -> str:
+        return f"conj({text_of(self._parts[0])})"
 
 
 class Total(LinearOperator):

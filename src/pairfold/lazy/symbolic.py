@@ -11,6 +11,7 @@ from ..arrays import backend_of, is_array
 from ..arrays.base import COMPLEX, STORED, Backend
 from ..fold import flip, renumber
 from ..formula.graph import Node, apply, const, to_string, var
+from ..formula.parse import to_keops
 
 if TYPE_CHECKING:
     from .masks import Mask
@@ -36,12 +37,14 @@ class Leaf:
         (…, M, D) along i, (…, N, D) along j, (…, D) for a parameter, after batch axes; read in place, never copied.
     axis : str
         ``"i"``, ``"j"`` or ``"p"``.
+    part_of : tuple, optional
+        The array that it is a view of, and which: new views of it stand for the same variable.
     """
 
-    __slots__ = ("axis", "value")
+    __slots__ = ("axis", "part_of", "value")
 
-    def __init__(self, value: Any, axis: str):
-        self.value, self.axis = value, axis
+    def __init__(self, value: Any, axis: str, part_of: tuple[Any, ...] | None = None):
+        self.value, self.axis, self.part_of = value, axis, part_of
 
     @property
     def batch(self) -> tuple[int, ...]:
@@ -141,6 +144,10 @@ class Symbolic:
         kind = f", {self._kind.dtype}, {self._kind.backend.name}" if self._kind else ""
         return f"LazyTensor({to_string(self.formula)}, shape={self.shape}{kind})"
 
+    def to_keops(self) -> str:
+        """The formula in KeOps's textual syntax, with variables as ``Var(index, dimension, category)``."""
+        return to_keops(self.formula)
+
     def __len__(self) -> int:
         return self.shape[0]
 
@@ -169,7 +176,7 @@ class Symbolic:
         other = {"i": "j", "j": "i", "p": "p"}
         (formula,) = flip((self.formula,))
         transposed = self._with(formula, self._inner)
-        transposed.leaves = tuple(Leaf(leaf.value, other[leaf.axis]) for leaf in self.leaves)
+        transposed.leaves = tuple(Leaf(leaf.value, other[leaf.axis], leaf.part_of) for leaf in self.leaves)
         transposed._lengths = (self._lengths[1], self._lengths[0])
         if self._mask is not None:
             transposed._mask = self._mask.T
@@ -241,7 +248,8 @@ def kind_of(x: Any) -> Kind:
     backend = backend_of(x)
     dtype = backend.dtype(x)
     if dtype not in STORED and dtype not in COMPLEX:
-        raise TypeError(f"arrays must be of {', '.join((*STORED, *COMPLEX))}, not {dtype}: convert it first, e.g. {backend.convert}")
+        convert = "to complex64" if dtype.startswith("complex") else backend.convert
+        raise TypeError(f"arrays must be of {', '.join((*STORED, *COMPLEX))}, not {dtype}: convert it first, e.g. {convert}")
     return Kind(backend, dtype, backend.device(x))
 
 
@@ -297,7 +305,11 @@ def classify(x: Any, axis: int | None) -> tuple[Leaf, bool]:
 
 def same(a: Leaf, b: Leaf) -> bool:
     """Whether two variables stand for the same array."""
-    return a is b or a.axis == b.axis and a.value is b.value and not isinstance(a.value, float)
+    if a is b or a.axis != b.axis or isinstance(a.value, float):
+        return a is b
+    if a.part_of and b.part_of:
+        return a.part_of[0] is b.part_of[0] and a.part_of[1:] == b.part_of[1:]
+    return a.value is b.value
 
 
 def lift(value: Any, of: type) -> LazyTensor:
