@@ -77,6 +77,8 @@ def shaped(draw, name: str, first: Node, pool: list[Node]) -> Node:
         return apply(name, attrs=(d,)) - first
     if name == "one_hot":
         return apply(name, one * 3, attrs=(draw(DIMS),))
+    if name == "take":  # between whole numbers, where the row changes
+        return apply(name, concat(first, first + 1, first * 2), apply("sin", one) + 1.5, attrs=(d,))
     if name == "weightedsqnorm":
         return apply(name, draw(st.sampled_from([one, first, apply("tensorprod", first, first)] if d < 6 else [one, first])), first)
     if name == "weightedsqdist":
@@ -103,7 +105,7 @@ def shaped(draw, name: str, first: Node, pool: list[Node]) -> Node:
     return apply(name, first, other)  # all pairs of components
 
 
-SHAPED = {"arange", "one_hot", "weightedsqnorm", "weightedsqdist", "cross", "bspline", "softdtw_sqdist", "matvecmult", "vecmatmult",
+SHAPED = {"arange", "one_hot", "take", "weightedsqnorm", "weightedsqdist", "cross", "bspline", "softdtw_sqdist", "matvecmult", "vecmatmult",
           "kron", "tensordot", "einsum", "tensorprod", "difference_matrix"}  # fmt: skip
 
 
