@@ -163,7 +163,7 @@ def _choose_cuda(body: Sequence[Node], reduction: Reduction, bits: int) -> Sched
     elif words > 1:
         columns, resident = (4 if rows * a_row <= 40 else 2 if rows * a_row <= 64 else 1), 1
     elif light:
-        columns, resident = (8, 1) if reduction.blocked > 1 else (16, 3) if rows * a_row <= 20 and state == 1 else (16, 2)
+        columns, resident = (4, 2) if reduction.blocked > 1 else (16, 3) if rows * a_row <= 20 and state == 1 else (16, 2)
     else:
         columns, resident = (4, 3) if rows == 4 and state == 1 else (2 if rows > 1 else 1, 1)
     tile = 512
