@@ -23,7 +23,7 @@ NAMES = sorted(name for name, op in OPERATORS.items() if op.structure != "leaf" 
 DIMS = st.one_of(st.sampled_from([1, 3, 8, 9]), st.integers(1, 20))
 SIZES = st.one_of(st.integers(1, 40), st.sampled_from([63, 64, 65, 255, 256, 257, 300]))
 JUMPS = {"sign", "step", "lt", "le", "gt", "ge", "eq", "ne", "logical_and", "logical_or", "logical_not", "isnan", "where",
-         "floor", "ceil", "trunc", "round", "mod", "ifelse", "argmin", "argmax", "one_hot", "bspline"}  # fmt: skip
+         "floor", "ceil", "trunc", "round", "mod", "ifelse", "argmin", "argmax", "one_hot", "take", "bspline"}  # fmt: skip
 LONGEST = 24  # components of a node
 
 
@@ -57,6 +57,8 @@ def plain(draw, name: str, first: Node, pool: list[Node]) -> Node:
         attrs = (draw(st.integers(0, 2)),)
     elif name == "polygamma":
         attrs = (draw(st.integers(1, 3)),)
+    elif name == "matern":
+        first, attrs = apply("square", first), (draw(st.integers(0, 3)),)
     elif name == "extract":
         start = draw(st.integers(0, first.dim - 1))
         attrs = (start, draw(st.integers(1, first.dim - start)))
