@@ -1,6 +1,7 @@
 """Pairfold: symbolic matrices F(x_i, y_j) that are reduced, and differentiated, without being stored."""
 
 from . import kernels
+from .formula.parse import FormulaError
 from .lazy import ComplexLazyTensor, LazyTensor, LinearOperator, Pm, Vi, Vj, block, cat, concat, diag, from_string, identity, take, where
 from .lazy.accuracy import accumulate
 from .runtime.progress import progress
@@ -10,6 +11,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ComplexLazyTensor",
+    "FormulaError",
     "LazyTensor",
     "LinearOperator",
     "Pm",

@@ -92,6 +92,8 @@ class Derivatives(Symbolic):
         """
         return self._operated(jacobian, variable, True)
 
+    jacobian = grad_matrix
+
     def divergence(self, variable: LazyTensor) -> LazyTensor:
         """The trace of the Jacobian by a variable of as many components.
 
@@ -121,11 +123,42 @@ class Derivatives(Symbolic):
         return self._operated(laplacian, variable, self._inner)
 
     def trace_operator(self, variable: LazyTensor) -> LazyTensor:
-        """The trace of the matrix of self as a function of a variable in which it is linear."""
+        """The trace of the matrix of self as a function of a variable in which it is linear.
+
+        Raises
+        ------
+        ValueError
+            Where self is not built as a linear function of the variable, or of another dimension.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from pairfold import Pm, Vi
+        >>> A, x = np.random.rand(3, 3), np.random.rand(4, 3)
+        >>> x_i = Vi(x)
+        >>> np.allclose(Pm(A.ravel()).matvecmult(x_i).trace_operator(x_i).sum(axis=1), np.trace(A))
+        True
+        """
         return self._operated(trace_operator, variable, False)
 
     def adjoint_operator(self, variable: LazyTensor, at: Any) -> LazyTensor:
-        """The transpose of the matrix of self as a function of a variable in which it is linear, times another vector."""
+        """The transpose of the matrix of self as a function of a variable in which it is linear, times another vector.
+
+        Raises
+        ------
+        ValueError
+            Where self is not built as a linear function of the variable.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from pairfold import Pm, Vi, Vj
+        >>> A, x, u = np.random.rand(2, 3), np.random.rand(4, 3), np.random.rand(5, 2)
+        >>> x_i = Vi(x)
+        >>> adjoint = Pm(A.ravel()).matvecmult(x_i).adjoint_operator(x_i, Vj(u))
+        >>> np.allclose(adjoint.sum(axis=1), (u @ A).sum(0))
+        True
+        """
         number = self._find(variable)
         return combine(lambda f, u: adjoint_operator(f, _variable(variable, number), u), (self, at), variable._inner)
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..formula.graph import apply
 from ..formula.operators import extract
+from .parameters import whole_number, whole_numbers
 from .symbolic import Symbolic, combine
 
 if TYPE_CHECKING:
@@ -54,9 +55,7 @@ class Vectors(Symbolic):
         ValueError
             Where the vectors have fewer.
         """
-        for name, value in (("i", i), ("d", d)):
-            if not isinstance(value, int):
-                raise TypeError(f"extract takes whole numbers, not {name} = {value!r}")
+        i, d = whole_number("extract", i), whole_number("extract", d)
         return combine(lambda a: apply("extract", a, attrs=(i, d)) if (i, d) != (0, a.dim) else extract(a, i, d), (self,), True)
 
     def elemT(self, i: int, n: int) -> LazyTensor:  # noqa: N802  # KeOps's names
@@ -65,7 +64,7 @@ class Vectors(Symbolic):
 
     def extractT(self, i: int, d: int) -> LazyTensor:  # noqa: N802
         """A vector of ``d`` components that holds self's from component ``i`` on, and 0 elsewhere: the transpose of `extract`."""
-        return self._apply("insert", attrs=(_whole("extractT", i), _whole("extractT", d)), inner=True)
+        return self._apply("insert", attrs=(whole_number("extractT", i), whole_number("extractT", d)), inner=True)
 
     def one_hot(self, D: int) -> LazyTensor:  # noqa: N803
         """A vector of ``D`` components: 1 at the component whose number self is, rounded, and 0 elsewhere.
@@ -78,10 +77,12 @@ class Vectors(Symbolic):
         array([[0., 0., 1.],
                [1., 0., 0.]])
         """
-        return self._apply("one_hot", attrs=(_whole("one_hot", D),), inner=True)
+        return self._apply("one_hot", attrs=(whole_number("one_hot", D),), inner=True)
 
     def bspline(self, t: Any, k: int = 0) -> LazyTensor:
         """The values at ``t`` of all B-splines of degree ``k`` on the knots that self holds in increasing order (de Boor, 1978).
+
+        Unlike in KeOps, they have derivatives, by ``t`` and by the knots.
 
         Parameters
         ----------
@@ -97,7 +98,7 @@ class Vectors(Symbolic):
         >>> Pm(np.array([0.0, 1.0, 2.0, 3.0])).bspline(Vi(np.array([0.25])), 1).sum(axis=1)
         array([[0.25, 0.  ]])
         """
-        return self._apply("bspline", t, attrs=(_whole("bspline", k),), inner=True)
+        return self._apply("bspline", t, attrs=(whole_number("bspline", k),), inner=True)
 
     def matvecmult(self, v: Any) -> LazyTensor:
         """The matrix that self holds, row after row, times a vector.
@@ -156,7 +157,7 @@ class Vectors(Symbolic):
         True
         """
         given = (shape, other_shape, axes, other_axes, places)
-        attrs = tuple(tuple(_whole("tensordot", n) for n in some) for some in given)
+        attrs = tuple(whole_numbers("tensordot", some) for some in given)
         return self._apply("tensordot", other, attrs=attrs if attrs[-1] else attrs[:-1], inner=True)
 
     def keops_tensordot(self, other: Any, dimfa: Any, dimfb: Any, contfa: Any, contfb: Any, *permute: Any) -> LazyTensor:
@@ -165,7 +166,7 @@ class Vectors(Symbolic):
 
     def kron(self, other: Any, shape: Any, other_shape: Any) -> LazyTensor:
         """The Kronecker product of the tensors of these shapes that self and other hold, as `numpy.kron`."""
-        shapes = tuple(tuple(_whole("kron", n) for n in some) for some in (shape, other_shape))
+        shapes = whole_numbers("kron", shape), whole_numbers("kron", other_shape)
         return self._apply("kron", other, attrs=shapes, inner=True)
 
     keops_kron = kron
@@ -188,11 +189,41 @@ class Vectors(Symbolic):
         return combine(lambda a, b, w: apply("weightedsqdist", w, a, b), (self, other, s), False)
 
     def symsqnorm(self, s: Any) -> LazyTensor:
-        """As `weightedsqnorm`, by KeOps's name for a symmetric matrix of weights."""
-        return self.weightedsqnorm(s)
+        """As `weightedsqnorm`, by KeOps's name for a symmetric matrix of weights.
+
+        Raises
+        ------
+        ValueError
+            Where `s` does not have D² components.
+        """
+        weights = self._lift(s)
+        if weights._dim != self._dim**2:
+            raise ValueError(f"symsqnorm takes a matrix of {self._dim}² = {self._dim**2} numbers, not {weights._dim}")
+        return self.weightedsqnorm(weights)
 
     def softdtw_sqdist(self, other: Any, gamma: Any) -> LazyTensor:
-        """Soft dynamic time warping of two sequences by squared differences, smoothed by ``gamma`` (Cuturi and Blondel, 2017)."""
+        """Soft dynamic time warping: the cost of aligning two sequences of numbers, by squared differences.
+
+        Parameters
+        ----------
+        other : LazyTensor or array
+            A sequence of any length; self is one too.
+        gamma : LazyTensor, array or number
+            The smoothness, above 0; near 0 the cost is that of the best alignment.
+
+        Notes
+        -----
+        The minimum over all alignments is replaced by -γ log Σ exp(-cost/γ) (Cuturi and Blondel, 2017). Unlike in KeOps, it has
+        derivatives of any order, and by gamma too. The code grows with the product of the lengths.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from pairfold import Vi, Vj
+        >>> x, y = np.array([[0.0, 1.0, 2.0]]), np.array([[0.0, 0.0, 1.0, 2.0], [1.0, 2.0, 3.0, 3.0]])
+        >>> Vi(x).softdtw_sqdist(Vj(y), 1e-3).dense().round(3)
+        array([[0., 3.]])
+        """
         return self._apply("softdtw_sqdist", other, gamma, inner=False)
 
     def cross(self, other: Any) -> LazyTensor:
@@ -207,9 +238,3 @@ class Vectors(Symbolic):
         True
         """
         return self._apply("cross", other, inner=True)
-
-
-def _whole(name: str, number: Any) -> int:
-    if isinstance(number, bool) or not hasattr(number, "__index__"):
-        raise TypeError(f"{name} takes whole numbers, not {number!r}")
-    return int(number.__index__())
