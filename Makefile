@@ -1,4 +1,4 @@
-# make demo | test | bench | clean
+# make demo | test | test-gpu | bench | clean
 #
 # Each target makes .venv with PYTHON, installs what it needs there, and leaves a stamp, so that the next run starts at once.
 # PYTHON  the interpreter to make .venv with (3.10 or later)      make demo PYTHON=python3.12
@@ -16,7 +16,7 @@ TORCH := torch==2.13.0
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: help demo test bench clean
+.PHONY: help demo test test-gpu bench clean
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -29,6 +29,10 @@ test: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+
+# What is tested on the CPU by kernels, by kernels on an NVIDIA GPU; PYTHON has PyTorch with CUDA and the packages of pairfold[cuda,dev].
+test-gpu:
+	PYTHONPATH=src PAIRFOLD_TEST_DEVICE=cuda $(PYTHON) -m pytest -n $(JOBS) tests/gpu tests/test_reductions.py tests/formula tests/properties $(ARGS)
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks cpu $(ARGS)

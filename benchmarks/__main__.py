@@ -66,6 +66,7 @@ def measure(kind: str, options: argparse.Namespace, cache: Path) -> dict[str, An
     if "pairfold" in systems:
         add(*m.memory(systems["pairfold"], threads, cache, repeats=3))
         add(m.scaling(systems["pairfold"], target, threads, rounds))
+    add(m.batches(systems, target, threads, rounds))
     return run
 
 

@@ -21,7 +21,7 @@ from .systems import System, environment
 from .targets import Target
 
 ROOT = Path(__file__).parents[1]
-HALF_ULP = 2.0**-24  # of the largest value: errors below it are not told apart
+HALF_ULP = {"float32": 2.0**-24, "float64": 2.0**-53}  # of the largest value: errors below it are not told apart
 
 
 def interleaved(calls: Mapping[str, Callable[[], object]], rounds: int, least: float = 0.2, pause: float = 0.05) -> dict[str, list[float]]:
@@ -47,22 +47,22 @@ def errors(comparisons: Iterable[w.Comparison]) -> dict[str, float]:
     """The largest and the root mean square error, each over the largest value; of several outputs, the worst."""
     largest = rms = 0.0
     for got, want in comparisons:
-        difference = got.astype(np.float64).reshape(want.shape) - want
+        difference = np.abs(got.reshape(want.shape) - want)
         scale = np.abs(want).max()
-        largest = max(largest, float(np.abs(difference).max() / scale))
+        largest = max(largest, float(difference.max() / scale))
         rms = max(rms, float(np.sqrt(np.mean(difference**2)) / scale))
     return {"max_error": largest, "rms_error": rms}
 
 
-def no_worse(ours: Mapping[str, Any], peer: Mapping[str, Any]) -> bool:
-    """Whether our errors are at most the peer's, but for what a single float32 rounding of the largest value can do."""
-    return all(ours[key] <= max(peer[key], HALF_ULP) for key in ("max_error", "rms_error"))
+def no_worse(ours: Mapping[str, Any], peer: Mapping[str, Any], dtype: str) -> bool:
+    """Whether our errors are at most the peer's, but for what a single rounding of the largest value can do."""
+    return all(ours[key] <= max(peer[key], HALF_ULP[dtype]) for key in ("max_error", "rms_error"))
 
 
 def speed(workload: w.Workload, systems: Mapping[str, System], target: Target, threads: int, rounds: int) -> dict[str, Any]:
     """One row of the table: every system on one workload, its errors, and the machine's peak where the operations are known."""
     formula = workload.formula
-    points = w.Points.draw(workload.m, workload.n, workload.d)
+    points = workload.draw()
     placed = points.on(target, formula.framework)
     calls: dict[str, Callable[[], object]] = {}
     found: dict[str, dict[str, Any]] = {}
@@ -94,6 +94,8 @@ def speed(workload: w.Workload, systems: Mapping[str, System], target: Target, t
         "m": workload.m,
         "n": workload.n,
         "d": workload.d,
+        "batches": workload.batches,
+        "dtype": formula.dtype,
         "framework": formula.framework,
         "systems": found,
         "at_least": workload.at_least,
@@ -111,7 +113,7 @@ def verdict(row: Mapping[str, Any]) -> dict[str, Any]:
     if not ours or not peer:
         return {"ratio": None, "passed": None, "accurate": None}
     ratio = peer["seconds"] / ours["seconds"]
-    return {"ratio": ratio, "passed": row["at_least"] is None or ratio >= row["at_least"], "accurate": no_worse(ours, peer)}
+    return {"ratio": ratio, "passed": row["at_least"] is None or ratio >= row["at_least"], "accurate": no_worse(ours, peer, row["dtype"])}
 
 
 # --- what a warm process cannot show ------------------------------------------------------------------------------------------
@@ -195,3 +197,19 @@ def scaling(system: System, target: Target, threads: int, rounds: int) -> dict[s
     times = {int(size): statistics.median(several) / int(size) ** 2 for size, several in interleaved(calls, rounds).items()}
     spread = max(times.values()) / min(times.values()) - 1
     return limit(w.SCALING, {system.name: [spread]}, seconds_per_pair=times)
+
+
+def batches(systems: Mapping[str, System], target: Target, threads: int, rounds: int) -> dict[str, Any]:
+    """What many small problems cost, against a single one of as many pairs."""
+    few, many = w.BATCHES_IN_ONE.draw().on(target, "numpy"), w.BATCHES_WORKLOAD.draw().on(target, "numpy")
+    ratios: dict[str, list[float]] = {}
+    for name, system in systems.items():
+        lazy_tensor = system.lazy_tensor("numpy", threads)
+        calls: dict[str, Callable[[], object]] = {
+            key: lambda p=p, lazy_tensor=lazy_tensor: w.gauss(lazy_tensor, p) for key, p in (("one", few), ("many", many))
+        }
+        for call in calls.values():
+            call()
+        times = interleaved(calls, rounds)
+        ratios[name] = [many / one for one, many in zip(times["one"], times["many"])]
+    return limit(w.BATCHES, ratios)

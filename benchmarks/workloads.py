@@ -1,12 +1,13 @@
 """What is measured. A formula says how a user writes it, and what float64 says of a sample of its rows; a workload is a formula at a size.
 
-Points are uniform in [0, 2/sqrt(D)]^D, so that squared distances are of the same order at every D; weights are normal.
+Points are uniform in [0, 2/sqrt(D)]^D, so that squared distances are of the same order at every D; weights are normal. Formulas in float64
+are compared with long doubles.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,32 +22,68 @@ NEIGHBOURS = 10
 
 @dataclass(frozen=True)
 class Points:
-    """x (M, D), y (N, D), weights b (N, 1) and a cotangent g (M, 1) of one workload, as NumPy arrays or as a framework's own."""
+    """What a workload is about, as NumPy arrays or as a framework's own.
+
+    Attributes
+    ----------
+    x, y : array
+        (M, D) and (N, D), or with a batch axis in front.
+    b, g : array
+        Weights (N, 1) and a cotangent (M, 1), likewise.
+    network : tuple of array
+        The matrices and biases of `mlp`, as vectors.
+    """
 
     x: Any
     y: Any
     b: Any
     g: Any
+    network: tuple[Any, ...] = ()
 
     @classmethod
-    def draw(cls, m: int, n: int, d: int, seed: int = 0) -> Points:
+    def draw(cls, m: int, n: int, d: int, seed: int = 0, batch: tuple[int, ...] = (), dtype: str = "float32") -> Points:
         """The points of a size: the same ones for every system and in every run."""
         random = np.random.default_rng(seed)
         side = 2 / np.sqrt(d)
-        x, y = (random.uniform(0, side, (rows, d)).astype(np.float32) for rows in (m, n))
-        b, g = (random.standard_normal((rows, 1)).astype(np.float32) for rows in (n, m))
+        x, y = (random.uniform(0, side, (*batch, rows, d)).astype(dtype) for rows in (m, n))
+        b, g = (random.standard_normal((*batch, rows, 1)).astype(dtype) for rows in (n, m))
         return cls(x, y, b, g)
 
     def on(self, target: Target, framework: str) -> Points:
         """The same points as the framework's arrays on the target."""
-        return Points(*(target.place(a, framework) for a in (self.x, self.y, self.b, self.g)))
+        x, y, b, g, *network = (target.place(a, framework) for a in (self.x, self.y, self.b, self.g, *self.network))
+        return Points(x, y, b, g, tuple(network))
+
+    def batch(self, k: int) -> Points:
+        """One batch of several."""
+        return Points(self.x[k], self.y[k], self.b[k], self.g[k], self.network)
+
+
+FREQUENCY = 10.0  # standard deviation of a Vandermonde matrix's
+WIDTHS = (16, 16, 1)  # of the layers of an MLP
+
+
+def with_frequencies(p: Points) -> Points:
+    """Times x, frequencies in place of y, and complex weights."""
+    random = np.random.default_rng(1)
+    w = FREQUENCY * random.standard_normal(p.y.shape)
+    return replace(p, y=w.astype(p.y.dtype), b=(p.b + 1j * random.standard_normal(p.b.shape)).astype(np.result_type(p.b, np.complex64)))
+
+
+def with_network(p: Points) -> Points:
+    """Matrices, of a spread that keeps the size of what passes through them, and biases."""
+    random = np.random.default_rng(1)
+    network: list[np.ndarray] = []
+    for inputs, outputs in zip((p.x.shape[-1], *WIDTHS), WIDTHS):
+        network += [random.normal(0, np.sqrt(2 / inputs), inputs * outputs), random.normal(0, 0.5, outputs)]
+    return replace(p, network=tuple(a.astype(p.x.dtype) for a in network))
 
 
 # --- how a user writes them: the same program for every system that has a LazyTensor ---------------------------------------
 
 
 def sqdist(LazyTensor: Any, p: Points) -> Any:
-    x_i, y_j = LazyTensor(p.x[:, None, :]), LazyTensor(p.y[None, :, :])
+    x_i, y_j = LazyTensor(p.x[..., :, None, :]), LazyTensor(p.y[..., None, :, :])
     return ((x_i - y_j) ** 2).sum(-1)
 
 
@@ -74,6 +111,24 @@ def gauss_gradient(LazyTensor: Any, p: Points) -> tuple[Any, ...]:
     return (a, *torch.autograd.grad(a, (x, y, b), p.g))
 
 
+def gauss_compensated(LazyTensor: Any, p: Points) -> tuple[Any, ...]:
+    return ((gauss_matrix(LazyTensor, p) * LazyTensor(p.b[None, :, :])).sum(1, sum_scheme="kahan_scheme"),)
+
+
+def vandermonde(LazyTensor: Any, p: Points) -> tuple[Any, ...]:
+    x_i, w_j, b_j = LazyTensor(p.x[:, None, :]), LazyTensor(p.y[None, :, :]), LazyTensor(p.b[None, :, :])
+    return (((x_i * w_j).exp1j() * b_j).sum(1),)
+
+
+def mlp(LazyTensor: Any, p: Points) -> tuple[Any, ...]:
+    layer = LazyTensor(p.x[:, None, :]) - LazyTensor(p.y[None, :, :])
+    *hidden, last = zip(p.network[::2], p.network[1::2])
+    for matrix, bias in hidden:
+        layer = (LazyTensor(matrix).matvecmult(layer) + LazyTensor(bias)).relu()
+    matrix, bias = last
+    return ((LazyTensor(matrix).matvecmult(layer) + LazyTensor(bias)) @ p.b,)
+
+
 # --- what float64 says of a sample of rows ----------------------------------------------------------------------------------
 
 
@@ -82,20 +137,45 @@ def sample(rows: int) -> np.ndarray:
     return np.unique(np.linspace(0, rows - 1, min(rows, SAMPLE)).astype(np.int64))
 
 
-def dense_rows(x: np.ndarray, y: np.ndarray, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """A few rows at a time, in float64: those rows, the differences x_i - y_j (rows, N, D), and their squared lengths (rows, N)."""
-    y = y.astype(np.float64)
-    step = max(1, 2**24 // y.size)
+def dense_rows(x: np.ndarray, y: np.ndarray, rows: np.ndarray, numbers: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """A few rows at a time, with more digits: those rows, the differences x_i - y_j (rows, N, D), and their squared lengths (rows, N).
+
+    So many rows as fit in memory, if a pair takes so many numbers.
+    """
+    y = y.astype(wider(y))
+    step = max(1, 2**24 // (len(y) * max(numbers, y.shape[1])))
     for start in range(0, len(rows), step):
         some = rows[start : start + step]
-        differences = x[some].astype(np.float64)[:, None, :] - y[None]
+        differences = x[some].astype(y.dtype)[:, None, :] - y[None]
         yield some, differences, np.einsum("ijd,ijd->ij", differences, differences)
 
 
+def wider(a: np.ndarray) -> type[np.floating[Any]]:
+    """The type that numbers of an array are compared in."""
+    return np.longdouble if a.dtype in (np.float64, np.complex128) else np.float64
+
+
 def compare_gauss(outputs: tuple[np.ndarray, ...], p: Points) -> list[Comparison]:
+    if p.x.ndim == 3:  # of each batch in a sample as of one problem
+        return [c for k in sample(len(p.x))[:: p.x.shape[1]] for c in compare_gauss((outputs[0][k],), p.batch(k))]
     rows = sample(len(p.x))
     want = np.concatenate([np.exp(-square) @ p.b for _, _, square in dense_rows(p.x, p.y, rows)])
     return [(outputs[0][rows], want)]
+
+
+def compare_vandermonde(outputs: tuple[np.ndarray, ...], p: Points) -> list[Comparison]:
+    rows = sample(len(p.x))
+    angles = p.x[rows].astype(wider(p.x)) * p.y.astype(wider(p.y)).T
+    return [(outputs[0].reshape(-1, 1)[rows], np.exp(1j * angles) @ p.b)]
+
+
+def compare_mlp(outputs: tuple[np.ndarray, ...], p: Points) -> list[Comparison]:
+    rows, want = sample(len(p.x)), []
+    for _, layer, _ in dense_rows(p.x, p.y, rows, numbers=max(WIDTHS)):
+        for k, (matrix, bias) in enumerate(zip(p.network[::2], p.network[1::2])):
+            layer = (layer if k == 0 else np.maximum(layer, 0)) @ matrix.reshape(len(bias), -1).T.astype(layer.dtype) + bias
+        want.append(layer[..., 0] @ p.b)
+    return [(outputs[0][rows], np.concatenate(want))]
 
 
 def compare_arg_k_min(outputs: tuple[np.ndarray, ...], p: Points) -> list[Comparison]:
@@ -139,6 +219,8 @@ class Formula:
     program: Callable[[Any, Points], tuple[Any, ...]]
     compare: Callable[[tuple[np.ndarray, ...], Points], list[Comparison]]
     operations: Callable[[int], int] | None = None  # vector operations a pair cannot do without, as a function of D
+    dtype: str = "float32"
+    complete: Callable[[Points], Points] = lambda p: p  # noqa: E731  # what it needs beside points
 
 
 # A Gaussian pair: D differences and D multiply-adds or, for long vectors, D multiply-adds and two additions of norms; the exponential
@@ -151,11 +233,26 @@ def gauss_operations(d: int) -> int:
     return (d + 2 if d >= LONG else 2 * d) + 10 + 1
 
 
+def gauss_operations_float64(d: int) -> int:
+    """As many, with an exponential of 14; an operation on float64 takes the place of two on float32."""
+    return 2 * (2 * d + 14 + 1)
+
+
+def mlp_operations(d: int) -> int:
+    """The multiply-adds, of which a bias can be the first term; the differences, the activations, and the weight."""
+    sizes = (d, *WIDTHS)
+    return sum(a * b for a, b in zip(sizes, WIDTHS)) + d + sum(WIDTHS[:-1]) + 1
+
+
 FORMULAS: Mapping[str, Formula] = {
     "gauss": Formula("numpy", gauss, compare_gauss, operations=gauss_operations),
     f"argKmin K={NEIGHBOURS}": Formula("numpy", arg_k_min, compare_arg_k_min),
     "logsumexp": Formula("numpy", logsumexp, compare_logsumexp),
     "gauss forward + backward": Formula("torch", gauss_gradient, compare_gauss_gradient),
+    "gauss, float64": Formula("numpy", gauss, compare_gauss, operations=gauss_operations_float64, dtype="float64"),
+    "gauss, compensated": Formula("numpy", gauss_compensated, compare_gauss),
+    "complex Vandermonde": Formula("numpy", vandermonde, compare_vandermonde, complete=with_frequencies),
+    "MLP 16→16→1": Formula("numpy", mlp, compare_mlp, operations=mlp_operations, complete=with_network),
 }
 
 
@@ -170,10 +267,11 @@ class Workload:
     at_least: float | None = None
     aim: float | None = None
     peak_aim: float | None = None
+    batches: int = 1
 
     @property
     def name(self) -> str:
-        return f"{self.formula_name}, D={self.d}"
+        return f"{self.formula_name}, D={self.d}" + (f", {self.batches} batches" if self.batches > 1 else "")
 
     @property
     def formula(self) -> Formula:
@@ -181,7 +279,11 @@ class Workload:
 
     @property
     def pairs(self) -> int:
-        return self.m * self.n
+        return self.batches * self.m * self.n
+
+    def draw(self) -> Points:
+        batch = (self.batches,) if self.batches > 1 else ()
+        return self.formula.complete(Points.draw(self.m, self.n, self.d, batch=batch, dtype=self.formula.dtype))
 
     @property
     def operations(self) -> int | None:
@@ -208,6 +310,11 @@ WORKLOADS: Mapping[str, tuple[Workload, ...]] = {
         Workload(f"argKmin K={NEIGHBOURS}", 10_000, 10_000, 64, at_least=20, aim=28),
         Workload("logsumexp", 10_000, 10_000, 3, at_least=20),
         Workload("gauss forward + backward", 10_000, 10_000, 3, at_least=25),
+        Workload("gauss", 50, 50, 3, at_least=20, batches=4096),
+        Workload("complex Vandermonde", 10_000, 10_000, 1, at_least=20),
+        Workload("MLP 16→16→1", 4_000, 4_000, 3, at_least=20),
+        Workload("gauss, float64", 10_000, 10_000, 3, at_least=20),
+        Workload("gauss, compensated", 10_000, 10_000, 3, at_least=20),
     ),
 }
 
@@ -226,6 +333,11 @@ MEMORY_WORKLOAD = Workload("gauss", 100_000, 100_000, 3)
 # Cost against size: time / (M N) of one formula over these sizes.
 SCALING_SIZES = (10_000, 30_000, 100_000)
 SCALING = Limit("time/(M·N) from 10⁴² to 10⁵², largest over smallest less one", "1", 0.10)
+
+# Many small problems against a single one of as many pairs.
+BATCHES_WORKLOAD = Workload("gauss", 50, 50, 3, batches=4096)
+BATCHES_IN_ONE = Workload("gauss", 3_200, 3_200, 3)
+BATCHES = Limit("4096 batches of 50×50 over one problem of as many pairs, time", "1", 1.3)
 
 
 def find(name: str) -> Workload:

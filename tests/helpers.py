@@ -79,4 +79,4 @@ def _there(array: np.ndarray):
 
 
 def _here(array) -> np.ndarray:
-    return array if DEVICE is None else array.cpu().numpy()
+    return array.cpu().numpy() if hasattr(array, "cpu") else array

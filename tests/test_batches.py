@@ -13,6 +13,7 @@ from tests.helpers import eps
 
 torch = pytest.importorskip("torch")
 
+
 def arrays(rng, batches, m, n, dim, dtype):
     """Rows, columns, a parameter and weights, each with batch axes of its own."""
     rows, columns, parameter, weight = batches
@@ -41,8 +42,6 @@ def batch_shapes(draw):
         own = tuple(n if draw(st.booleans()) else 1 for n in whole)
         shapes.append(own[draw(st.integers(0, len(whole))) :])
     return shapes
-
-
 
 
 @settings(max_examples=40, deadline=None)

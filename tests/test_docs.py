@@ -11,6 +11,7 @@ import scipy.interpolate  # type: ignore[import-untyped]
 import scipy.special  # type: ignore[import-untyped]
 
 from docs import generate, keops
+from pairfold import ComplexLazyTensor, LazyTensor
 from pairfold.formula.operators import OPERATORS
 from pairfold.formula.parse import functions
 from pairfold.reductions import REDUCTIONS
@@ -154,3 +155,8 @@ def test_no_operator_of_keops_is_missing():
 
 def test_no_reduction_of_keops_is_missing():
     assert [name for name, ours in keops.REDUCTIONS.items() if ours not in REDUCTIONS] == []
+
+
+def test_no_method_of_keops_is_missing():
+    assert [name for name in keops.METHODS if not hasattr(LazyTensor, name)] == []
+    assert [name for name in keops.COMPLEX_METHODS if not hasattr(ComplexLazyTensor, name)] == []

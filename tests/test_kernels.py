@@ -1,127 +1,246 @@
-"""Kernels ready to use, against dense NumPy, SciPy and PyTorch."""
+"""Ready kernels against their formulas in dense NumPy, and their gradients against those of the same in PyTorch."""
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
-import scipy.spatial.distance as sd
+import scipy.special  # type: ignore[import-untyped]
+from scipy.spatial import distance  # type: ignore[import-untyped]
 
-from pairfold import Vi, Vj, kernels
+from pairfold import LazyTensor, Pm, Vi, Vj, kernels
 
 torch = pytest.importorskip("torch")
+M, N, D = 6, 8, 3
 
 
-def dense(name, x, y, lengthscale=1.0, **more):
-    """The kernel in float64 NumPy or PyTorch, from its textbook formula."""
-    m = torch if isinstance(x, torch.Tensor) else np
-    d = (x[..., :, None, :] - y[..., None, :, :]) / lengthscale
-    r2 = (d**2).sum(-1)
-    r = m.sqrt(r2 + (r2 == 0)) * (r2 != 0)
-    if name in ("rbf", "gaussian"):
-        return m.exp(-r2 / 2)
-    if name == "matern12":
-        return m.exp(-r)
-    if name == "matern32":
-        return (1 + 3**0.5 * r) * m.exp(-(3**0.5) * r)
-    if name == "matern52":
-        return (1 + 5**0.5 * r + 5 * r2 / 3) * m.exp(-(5**0.5) * r)
-    if name == "rational_quadratic":
-        return (1 + r2 / (2 * more["alpha"])) ** (-more["alpha"])
-    if name == "periodic":
-        plain = x[..., :, None, :] - y[..., None, :, :]
-        return m.exp(-2 * ((m.sin(np.pi * plain / more["period"]) / lengthscale) ** 2).sum(-1))
-    if name == "cauchy":
-        return 1 / (1 + r2)
-    if name == "laplacian":
-        return m.exp(-abs(d).sum(-1))
-    if name == "energy":
-        return -r
-    if name == "thin_plate":
-        return r2 * m.log(r2 + (r2 == 0)) / 2
-    if name == "polynomial":
-        return (more["scale"] * (x @ y.swapaxes(-1, -2)) + more["offset"]) ** more["degree"]
-    assert name == "cosine"
-    norms = [m.sqrt((a**2).sum(-1)) for a in (x, y)]
-    return (x @ y.swapaxes(-1, -2)) / (norms[0][..., :, None] * norms[1][..., None, :])
+def norm(d):
+    """Of vectors, with derivative 0 at 0."""
+    squared = (d**2).sum(-1)
+    zero = squared == 0
+    return torch.where(zero, 0.0, torch.where(zero, 1.0, squared).sqrt())
 
 
-SCALED = ["rbf", "gaussian", "matern12", "matern32", "matern52", "rational_quadratic", "periodic", "cauchy", "laplacian"]
-MORE = {"rational_quadratic": {"alpha": 1.7}, "periodic": {"period": 0.8}, "polynomial": {"degree": 3, "scale": 0.7, "offset": 0.4}}
-ALL = [*SCALED, "energy", "thin_plate", "polynomial", "cosine"]
+def scaled(function):
+    """A kernel as a function of (x - y)/lengthscale."""
+    return lambda x, y, scale, **more: function((x[:, None] - y) / scale, **more)
 
 
-@pytest.mark.parametrize("name", ALL)
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("dim", [1, 3, 12])
-def test_values(name, dtype, dim):
-    rng = np.random.default_rng(1)
-    x, y = rng.normal(size=(40, dim)).astype(dtype), rng.normal(size=(30, dim)).astype(dtype)
-    y[:5] = x[:5]  # points that coincide
-    rtol, atol = (2e-4, 2e-5) if dtype == "float32" else (1e-10, 1e-12)
-    for lengthscale in (1.0, 0.8, np.asarray([0.7], dtype), rng.uniform(0.5, 2, dim).astype(dtype)) if name in SCALED else (None,):
-        options = MORE.get(name, {}) | ({"lengthscale": lengthscale} if lengthscale is not None else {})
-        want = dense(name, x.astype("f8"), y.astype("f8"), **options)
-        got = getattr(kernels, name)(x, y, **options)
-        assert got.shape == (40, 30)
-        np.testing.assert_allclose(got.dense(), want, rtol=rtol, atol=atol)
-        np.testing.assert_allclose(getattr(kernels, name)(Vi(x), Vj(y), **options).sum(1), want.sum(1), rtol=rtol, atol=30 * atol)
+def matern_polynomial(nu, r):
+    n = int(nu)
+    terms = (math.factorial(n + k) / (math.factorial(k) * math.factorial(n - k)) * (2 * r) ** (n - k) for k in range(n + 1))
+    return sum(terms) * math.factorial(n) / math.factorial(2 * n)
 
 
-def test_against_scipy():
-    rng = np.random.default_rng(2)
-    x, y = rng.normal(size=(20, 4)), rng.normal(size=(25, 4))
-    np.testing.assert_allclose(kernels.energy(x, y).dense(), -sd.cdist(x, y), rtol=1e-12)
-    np.testing.assert_allclose(kernels.cosine(x, y).dense(), 1 - sd.cdist(x, y, "cosine"), rtol=1e-10, atol=1e-13)
-    np.testing.assert_allclose(kernels.laplacian(x, y, 2).dense(), np.exp(-sd.cdist(x, y, "cityblock") / 2), rtol=1e-12)
-    np.testing.assert_allclose(kernels.rbf(x, y, 2).dense(), np.exp(-sd.cdist(x, y, "sqeuclidean") / 8), rtol=1e-12)
-    assert [kernels.matern(x, y, nu).formula for nu in (0.5, 1.5, 2.5)] == [
-        f(x, y).formula for f in (kernels.matern12, kernels.matern32, kernels.matern52)
-    ]
+def matern(d, nu):
+    r = math.sqrt(2 * nu) * norm(d)
+    return matern_polynomial(nu, r) * torch.exp(-r)
 
 
-@pytest.mark.parametrize("name", SCALED)
-@pytest.mark.parametrize("ard", [False, True])
-def test_gradients_of_points_and_parameters(name, ard):
-    rng = np.random.default_rng(3)
-    x, y = (torch.tensor(rng.normal(size=(n, 3)), requires_grad=True) for n in (15, 12))
-    scale = torch.tensor(rng.uniform(0.6, 1.5, 3 if ard else 1), requires_grad=True)
-    extra = {key: torch.tensor([value], dtype=torch.float64, requires_grad=True) for key, value in MORE.get(name, {}).items()}
-    inputs = [x, y, scale, *extra.values()]
-    b = torch.tensor(rng.normal(size=(12, 2)))
-    grads = []
-    for K in (getattr(kernels, name)(x, y, lengthscale=scale, **extra), dense(name, x, y, scale, **extra)):
-        out = K @ b
-        first = torch.autograd.grad(out.sin().sum(), inputs, create_graph=True)
-        grads.append((out, *first, *torch.autograd.grad(sum(g.square().sum() for g in first), inputs)))
-    for got, want in zip(*grads, strict=True):
-        torch.testing.assert_close(got, want, rtol=1e-8, atol=1e-9)
+def thin_plate(d):
+    squared = (d**2).sum(-1)
+    return 0.5 * squared * torch.where(squared == 0, 1.0, squared).log()
 
 
-@pytest.mark.parametrize("name", ALL)
-def test_gradients_where_points_coincide_are_finite(name):
-    x = torch.tensor(np.random.default_rng(4).normal(size=(9, 3)), requires_grad=True)
-    (got,) = torch.autograd.grad(getattr(kernels, name)(x, x, **MORE.get(name, {})).sum(1).square().sum(), x)
-    (want,) = torch.autograd.grad(dense(name, x, x, **MORE.get(name, {})).sum(1).square().sum(), x)
-    torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-9)
+DENSE = {
+    "gaussian": (scaled(lambda d: torch.exp(-(d**2).sum(-1) / 2)), {}),
+    "matern12": (scaled(lambda d: torch.exp(-norm(d))), {}),
+    "matern32": (scaled(lambda d: matern(d, 1.5)), {}),
+    "matern52": (scaled(lambda d: matern(d, 2.5)), {}),
+    "matern": (scaled(matern), {"nu": 3.5}),
+    "laplacian": (scaled(lambda d: torch.exp(-d.abs().sum(-1))), {}),
+    "energy": (scaled(lambda d: -norm(d)), {}),
+    "cauchy": (scaled(lambda d: 1 / (1 + (d**2).sum(-1))), {}),
+    "rational_quadratic": (scaled(lambda d, alpha: (1 + (d**2).sum(-1) / (2 * alpha)) ** -alpha), {"alpha": 0.7}),
+    "periodic": (
+        lambda x, y, scale, period: torch.exp(-2 * ((torch.sin(math.pi * (x[:, None] - y) / period) / scale) ** 2).sum(-1)),
+        {"period": 1.3},
+    ),
+    "thin_plate": (scaled(thin_plate), {}),
+}
+SCALES = {"one": lambda: 1.0, "number": lambda: 0.8, "parameter": lambda: torch.tensor(0.8, dtype=torch.float64, requires_grad=True),
+          "array of one": lambda: torch.tensor([0.8], dtype=torch.float64, requires_grad=True),
+          "each coordinate": lambda: torch.tensor([0.5, 0.8, 1.3], dtype=torch.float64, requires_grad=True)}  # fmt: skip
 
 
-def test_batches():
-    rng = np.random.default_rng(5)
-    x, y = rng.normal(size=(2, 3, 11, 2)), rng.normal(size=(3, 9, 2))
-    np.testing.assert_allclose(kernels.matern32(x, y, 0.7).sum(-1), dense("matern32", x, y, 0.7).sum(-1), rtol=1e-12)
+@pytest.fixture
+def points(random):
+    return random.normal(size=(M, D)), random.normal(size=(N, D))
+
+
+def call(name, x, y, scale, more):
+    return getattr(kernels, name)(x, y, lengthscale=scale, **more)
+
+
+def close(found, wanted, tolerance=1e-10):
+    np.testing.assert_allclose(found.detach().numpy(), wanted.detach().numpy(), rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("which", SCALES)
+@pytest.mark.parametrize("name", DENSE)
+def test_values_and_gradients(name, which, points):
+    dense, more = DENSE[name]
+    x, y = (torch.from_numpy(p).requires_grad_() for p in points)
+    scale, weights = SCALES[which](), torch.linspace(-1, 1, N, dtype=torch.float64)
+    K = call(name, x, y, scale, more)
+    assert isinstance(K, LazyTensor)
+    assert K.shape == (M, N)
+    found, wanted = K @ weights, dense(x, y, scale, **more) @ weights
+    close(found, wanted)
+    inputs = [x, y] + [scale] * isinstance(scale, torch.Tensor)
+    for g, h in zip(*(torch.autograd.grad((v**2).sum(), inputs) for v in (found, wanted)), strict=True):
+        assert g.shape == h.shape
+        close(g, h)
+
+
+@pytest.mark.parametrize("name", DENSE)
+def test_points_that_coincide(name, points):
+    """Values and gradients where x is y, finite and right."""
+    dense, more = DENSE[name]
+    x = torch.from_numpy(points[0]).requires_grad_()
+    scale = torch.tensor(0.8, dtype=torch.float64, requires_grad=True)
+    results = []
+    for K in (call(name, x, x, scale, more).sum(dim=1), dense(x, x, scale, **more).sum(1)):
+        results.append([K, *torch.autograd.grad((K**2).sum(), [x, scale])])
+    for found, wanted in zip(*results, strict=True):
+        assert torch.isfinite(found).all()
+        close(found, wanted)
 
 
 @pytest.mark.parametrize(
-    ("act", "part"),
+    ("name", "more", "curvature"),
+    [("gaussian", {}, -1), ("matern32", {}, -3), ("matern52", {}, -5 / 3), ("matern", {"nu": 4.5}, -9 / 7), ("cauchy", {}, -2),
+     ("rational_quadratic", {"alpha": 2.0}, -1), ("matern12", {}, 0)],
+)  # fmt: skip
+def test_curvature_where_points_coincide(name, more, curvature, points):
+    """The second derivative along each coordinate at r = 0; the kernel with a kink has none, and gives 0."""
+    x = torch.from_numpy(points[0]).requires_grad_()
+    y = x.detach()
+    K = getattr(kernels, name)(x, y[:1], **more).sum(dim=1)
+    (first,) = torch.autograd.grad(K[0], x, create_graph=True)
+    for k in range(D):
+        (second,) = torch.autograd.grad(first[0, k], x, retain_graph=True)
+        np.testing.assert_allclose(second[0], np.where(np.arange(D) == k, curvature, 0), atol=1e-12)
+
+
+@pytest.mark.parametrize("nu", [0.5, 1.5, 2.5, 3.5, 6.5])
+def test_matern_is_a_bessel_function(nu, points):
+    x, y = points
+    r = np.sqrt(2 * nu) * np.linalg.norm((x[:, None] - y) / 0.7, axis=-1)
+    dense = 2 ** (1 - nu) / scipy.special.gamma(nu) * r**nu * scipy.special.kv(nu, r)
+    np.testing.assert_allclose(kernels.matern(x, y, nu, 0.7).dense(), dense, rtol=1e-12)
+
+
+def test_matern_of_infinite_smoothness_is_gaussian(points):
+    x, y = points
+    assert kernels.matern(x, y, math.inf, 0.7).formula is kernels.rbf(x, y, 0.7).formula
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", DENSE)
+def test_other_inputs(name, dtype, points):
+    """LazyTensors, single numbers as points, batches, and float32."""
+    dense, more = DENSE[name]
+    x, y = (p.astype(dtype) for p in points)
+    tolerance = 1e-4 if dtype == "float32" else 1e-12
+    same = {"rtol": tolerance, "atol": tolerance}
+
+    def wanted(a, b):
+        return dense(*(torch.from_numpy(v.astype("f8")) for v in (a, b)), 0.8, **more).sum(1).numpy()
+
+    np.testing.assert_allclose(call(name, Vi(x), Vj(y), 0.8, more).sum(axis=1), wanted(x, y), **same)
+    np.testing.assert_allclose(call(name, x, y, Pm(np.array([0.8], dtype)), more).sum(axis=1), wanted(x, y), **same)
+    np.testing.assert_allclose(call(name, x[:, 0], y[:, 1], 0.8, more).sum(axis=1), wanted(x[:, :1], y[:, 1:2]), **same)
+    batches = call(name, np.stack([x, 2 * x]), y[None], 0.8, more)
+    assert batches.shape == (2, M, N)
+    np.testing.assert_allclose(batches.sum(axis=2), [wanted(x, y), wanted(2 * x, y)], rtol=10 * tolerance, atol=10 * tolerance)
+
+
+@pytest.mark.parametrize("name", DENSE)
+def test_many_coordinates(name, random):
+    """In loops, and where squared distances may be inner products; some points coincide."""
+    x, y = (random.normal(size=(n, 12)).astype("float32") for n in (40, 30))
+    y[:5] = x[:5]
+    scale = random.uniform(0.5, 2, 12).astype("float32")
+    dense, more = DENSE[name]
+    for lengthscale in (3.0, scale):
+        wanted = dense(*(torch.from_numpy(v.astype("f8")) for v in (x, y)), torch.as_tensor(lengthscale, dtype=torch.float64), **more)
+        np.testing.assert_allclose(call(name, x, y, lengthscale, more).dense(), wanted, rtol=2e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize("name", DENSE)
+def test_second_gradients(name, points):
+    dense, more = DENSE[name]
+    x, y = (torch.from_numpy(p).requires_grad_() for p in points)
+    scale = torch.tensor([0.5, 0.8, 1.3], dtype=torch.float64, requires_grad=True)
+    results = []
+    for K in (call(name, x, y, scale, more).sum(dim=1), dense(x, y, scale, **more).sum(1)):
+        first = torch.autograd.grad(K.sin().sum(), [x, y, scale], create_graph=True)
+        results.append(torch.autograd.grad(sum(g.square().sum() for g in first), [x, y, scale]))
+    for found, wanted in zip(*results, strict=True):
+        close(found, wanted, 1e-8)
+
+
+def test_distances_are_scipys(points):
+    x, y = points
+    np.testing.assert_allclose(kernels.energy(x, y).dense(), -distance.cdist(x, y), rtol=1e-12)
+    np.testing.assert_allclose(kernels.cosine(x, y).dense(), 1 - distance.cdist(x, y, "cosine"), rtol=1e-10, atol=1e-13)
+    np.testing.assert_allclose(kernels.laplacian(x, y, 2).dense(), np.exp(-distance.cdist(x, y, "cityblock") / 2), rtol=1e-12)
+    np.testing.assert_allclose(kernels.rbf(x, y, 2).dense(), np.exp(-distance.cdist(x, y, "sqeuclidean") / 8), rtol=1e-12)
+
+
+def test_a_length_scale_for_each_row(points):
+    x, y = points
+    scales = np.linspace(0.5, 1.5, M)
+    dense = np.exp(-np.square((x[:, None] - y) / scales[:, None, None]).sum(-1) / 2)
+    np.testing.assert_allclose(kernels.gaussian(x, y, Vi(scales)).sum(axis=1), dense.sum(1), rtol=1e-12)
+
+
+def test_parameters_of_their_own_are_differentiated_by(points):
+    x, y = (torch.from_numpy(p) for p in points)
+    alpha, period, offset = (torch.tensor(v, dtype=torch.float64, requires_grad=True) for v in (0.7, [1.1, 1.3, 0.9], 0.5))
+    cases = [
+        (kernels.rational_quadratic(x, y, alpha=alpha), DENSE["rational_quadratic"][0](x, y, 1.0, alpha=alpha), alpha),
+        (kernels.periodic(x, y, period=period), DENSE["periodic"][0](x, y, 1.0, period=period), period),
+        (kernels.polynomial(x, y, scale=alpha, offset=offset), (alpha * (x @ y.T) + offset) ** 3, offset),
+        (kernels.polynomial(x, y, degree=2, scale=alpha), (alpha * (x @ y.T) + 1) ** 2, alpha),
+    ]
+    for K, dense, parameter in cases:
+        found, wanted = (torch.autograd.grad((v**2).sum(), parameter)[0] for v in (K.sum(dim=1), dense.sum(1)))
+        close(found, wanted)
+
+
+def test_cosine(points):
+    x, y = (torch.from_numpy(p).requires_grad_() for p in points)
+    found, wanted = kernels.cosine(x, y).sum(dim=1), torch.nn.functional.cosine_similarity(x[:, None], y, dim=-1).sum(1)
+    close(found, wanted)
+    for g, h in zip(*(torch.autograd.grad((v**2).sum(), [x, y]) for v in (found, wanted)), strict=True):
+        close(g, h)
+    origin = torch.zeros(2, D, dtype=torch.float64, requires_grad=True)
+    value = kernels.cosine(origin, y).sum(dim=1)
+    assert (value == 0).all()
+    assert torch.isfinite(torch.autograd.grad(value.sum(), origin)[0]).all()
+
+
+def test_one_kernel_for_all_length_scales(points):
+    """Length scales are parameters: a new one compiles nothing."""
+    x, y = points
+    assert kernels.gaussian(x, y, 0.7).formula is kernels.gaussian(x, y, 0.9).formula
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
     [
-        (lambda: kernels.matern(np.ones((2, 2)), np.ones((2, 2)), 1.0), "0.5, 1.5, 2.5"),
-        (lambda: kernels.rbf(np.ones(2), np.ones((2, 2))), "(2,)"),
-        (lambda: kernels.rbf(np.ones((2, 2)), [1.0]), "list"),
-        (lambda: kernels.rbf(np.ones((4, 2)), np.ones((5, 3))), "2 and 3"),
-        (lambda: kernels.rbf(np.ones((4, 3)), np.ones((5, 3)), np.ones(2)), "3 and 2"),
+        (lambda x, y: kernels.gaussian(x, y[:, :2]), ValueError, "the points x have 3 coordinates, the points y 2"),
+        (lambda x, y: kernels.gaussian(x, [1, 2]), TypeError, r"the points y are an array of shape \(M, D\) or \(M,\), or a LazyTensor"),
+        (lambda x, y: kernels.gaussian(x, y, np.ones(2)), ValueError, "the points have 3 coordinates, but there are 2 length scales"),
+        (lambda x, y: kernels.laplacian(x, y, np.ones(2)), ValueError, "the points have 3 coordinates, but there are 2 length scales"),
+        (lambda x, y: kernels.matern(x, y, 2), ValueError, "matern takes a smoothness nu of 0.5, 1.5, 2.5 … or inf, not 2"),
+        (lambda x, y: kernels.matern(x, y, -0.5), ValueError, "or inf, not -0.5"),
+        (lambda x, y: kernels.matern(x, y, "1.5"), ValueError, "or inf, not '1.5'"),
     ],
-)
-def test_messages(act, part):
-    with pytest.raises(ValueError) as caught:  # noqa: PT011
-        act()
-    assert part in str(caught.value)
+)  # fmt: skip
+def test_errors(make, error, message, points):
+    with pytest.raises(error, match=message):
+        make(*points)

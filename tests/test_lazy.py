@@ -71,7 +71,7 @@ def test_made_from_an_array(shape, axis, is_a, lazy_shape, dtype, kind):
     assert len(lazy) == lazy_shape[0]
     assert lazy.dtype == dtype
     assert [leaf.axis for leaf in lazy.leaves] == [is_a]
-    assert repr(lazy) == f"LazyTensor({ {'i': 'x', 'j': 'y', 'p': 'p'}[is_a]}0, shape={lazy_shape}, {dtype}, {kind})"
+    assert repr(lazy) == f"LazyTensor({ {'i': 'x', 'j': 'y', 'p': 'p'}[is_a] }0, shape={lazy_shape}, {dtype}, {kind})"
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,7 +1,8 @@
 """Pairfold: symbolic matrices F(x_i, y_j) that are reduced, and differentiated, without being stored."""
 
 from . import kernels
-from .lazy import ComplexLazyTensor, LazyTensor, LinearOperator, Pm, Vi, Vj, block, cat, concat, diag, identity, take, where
+from .formula.parse import FormulaError
+from .lazy import ComplexLazyTensor, LazyTensor, LinearOperator, Pm, Vi, Vj, block, cat, concat, diag, from_string, identity, take, where
 from .lazy.accuracy import accumulate
 from .runtime.progress import progress
 from .runtime.threads import get_num_threads, set_num_threads
@@ -10,6 +11,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ComplexLazyTensor",
+    "FormulaError",
     "LazyTensor",
     "LinearOperator",
     "Pm",
@@ -20,6 +22,7 @@ __all__ = [
     "cat",
     "concat",
     "diag",
+    "from_string",
     "get_num_threads",
     "identity",
     "kernels",

@@ -33,7 +33,7 @@ PAIRS_WORTH_CONTRACTING = 1 << 24
 ROWS_WORTH_CONTRACTING = 256
 COLUMNS_FOR_CENTRE = 1024
 PAIRS_WORTH_MEASURING = 1 << 32  # on a GPU
-LONGEST_SUM = 48  # 32-bit numbers of a row that stay in registers on a GPU
+LONGEST_SUM = 72  # 32-bit numbers of a row that stay in registers on a GPU
 FAR = 16.0  # times the mean squared distance from the centre
 
 

@@ -1,20 +1,21 @@
-"""Kernels ready to use: each is a formula of two sets of points, to be multiplied, reduced and differentiated like any other.
+"""Ready kernels: symbolic matrices k(x_i, y_j) of two clouds of points.
 
-Points are arrays (M, D) and (N, D), with batch axes in front (…, M, D), or LazyTensors of rows and columns. A length scale is a
-number, an array of one number, or one for each component, (D,): "automatic relevance determination". Tensors that require a gradient
-get it, whatever they stand for. Where two points coincide the derivative of their distance is taken as 0.
+Each takes
 
-Examples
---------
->>> import numpy as np
->>> from pairfold import kernels
->>> x, y, b = np.random.rand(5, 3), np.random.rand(7, 3), np.random.rand(7)
->>> K = kernels.rbf(x, y, lengthscale=0.5)
->>> K.shape
-(5, 7)
->>> squared = ((x[:, None] - y) ** 2).sum(-1)
->>> np.allclose(K @ b, np.exp(-squared / (2 * 0.5**2)) @ b)
-True
+x : array, (M, D) or (M,), after batch axes; or LazyTensor
+    Points, one for each row.
+y : array, (N, D) or (N,); or LazyTensor
+    Points, one for each column.
+lengthscale : number, array or LazyTensor
+    By which differences are divided: one number, or one for each coordinate, (D,). PyTorch tensors are differentiated by.
+
+and gives a LazyTensor of shape (M, N), to be reduced, multiplied, or put into further formulas. Below, r is the distance of x and y after
+that division, r² = Σ_k (x_k - y_k)² / lengthscale_k². Gradients are finite where points coincide; where the kernel has a kink there, they
+are 0.
+
+Sources: C. E. Rasmussen and C. K. I. Williams, Gaussian Processes for Machine Learning, 2006, chapter 4; D. J. C. MacKay, Introduction to
+Gaussian Processes, 1998; G. J. Székely and M. L. Rizzo, Energy statistics, 2013; J. Duchon, Splines minimizing rotation-invariant
+semi-norms, 1977.
 """
 
 from __future__ import annotations
@@ -43,272 +44,291 @@ __all__ = [
 ]
 
 
-def rbf(x: Any, y: Any, lengthscale: Any = 1.0) -> LazyTensor:
-    """exp(-|x - y|² / (2 ℓ²)), the squared exponential kernel (Rasmussen and Williams, Gaussian Processes, 2006, eq. 4.9).
+def gaussian(x: Any, y: Any, lengthscale: Any = 1.0) -> LazyTensor:
+    """exp(-r²/2), also called RBF or squared exponential (Rasmussen and Williams, 4.9).
 
     Parameters
     ----------
-    x, y : array, (…, M, D) and (…, N, D), or LazyTensor
-    lengthscale : number, array or LazyTensor
-        ℓ, one or D of them.
-
-    Returns
-    -------
-    LazyTensor, (…, M, N)
+    x, y, lengthscale
+        See the module.
 
     Examples
     --------
     >>> import numpy as np
-    >>> from pairfold import kernels
-    >>> x, y = np.zeros((1, 2)), np.ones((1, 2))
-    >>> np.allclose(kernels.rbf(x, y, lengthscale=np.array([1.0, 2.0])).sum(), np.exp(-0.5 - 0.125))
+    >>> from pairfold.kernels import gaussian
+    >>> x, y, b = np.random.rand(4, 3), np.random.rand(6, 3), np.random.rand(6)
+    >>> dense = np.exp(-np.square((x[:, None] - y) / 0.5).sum(-1) / 2)
+    >>> np.allclose(gaussian(x, y, 0.5) @ b, dense @ b)
     True
     """
-    return (_squared_distance(x, y, lengthscale) * -0.5).exp()
+    return _squared(x, y, lengthscale, -0.5).exp()
 
 
-gaussian = rbf
+rbf = gaussian
 
 
 def matern(x: Any, y: Any, nu: float, lengthscale: Any = 1.0) -> LazyTensor:
-    """The Matérn kernel of smoothness ν = 0.5, 1.5 or 2.5 (Rasmussen and Williams, 2006, eq. 4.17); see `rbf` for the others.
+    """Matérn's kernel of smoothness ν, 2^(1-ν)/Γ(ν) (√(2ν) r)^ν K_ν(√(2ν) r) (Rasmussen and Williams, 4.14), for half-integer ν.
+
+    Parameters
+    ----------
+    x, y, lengthscale
+        See the module.
+    nu : float
+        1/2, 3/2, 5/2 …, for which it is a polynomial times an exponential; or inf, the Gaussian.
 
     Raises
     ------
     ValueError
-        Where ν is none of these.
+        For another ν.
 
     Examples
     --------
     >>> import numpy as np
-    >>> from pairfold import kernels
-    >>> x, y = np.zeros((1, 2)), np.array([[3.0, 4.0]])
-    >>> np.allclose(kernels.matern(x, y, nu=0.5, lengthscale=2).sum(), np.exp(-2.5))
+    >>> from pairfold.kernels import matern
+    >>> x, y = np.random.rand(4, 3), np.random.rand(6, 3)
+    >>> r = np.linalg.norm(x[:, None] - y, axis=-1)
+    >>> np.allclose(matern(x, y, nu=1.5).sum(axis=1), ((1 + np.sqrt(3) * r) * np.exp(-np.sqrt(3) * r)).sum(1))
     True
     """
-    known = {0.5: matern12, 1.5: matern32, 2.5: matern52}
-    if nu not in known:
-        raise ValueError(f"matern has formulas for nu = {', '.join(map(str, known))}, not for {nu!r}")
-    return known[nu](x, y, lengthscale)
+    if nu == math.inf:
+        return gaussian(x, y, lengthscale)
+    if not isinstance(nu, (int, float)) or nu < 0 or nu % 1 != 0.5:
+        raise ValueError(f"matern takes a smoothness nu of 0.5, 1.5, 2.5 … or inf, not {nu!r}")
+    return _squared(x, y, lengthscale, 2 * nu)._apply("matern", attrs=(int(nu),))
 
 
 def matern12(x: Any, y: Any, lengthscale: Any = 1.0) -> LazyTensor:
-    """exp(-r), r = |x - y| / ℓ: the Matérn kernel of ν = 1/2, also called exponential. See `rbf`.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from pairfold import kernels
-    >>> x, y = np.zeros((1, 2)), np.array([[3.0, 4.0]])
-    >>> np.allclose(kernels.matern12(x, y).sum(), np.exp(-5.0))
-    True
-    """
-    return (-_distance(x, y, lengthscale)).exp()
+    """exp(-r), `matern` of smoothness 1/2."""
+    return matern(x, y, 0.5, lengthscale)
 
 
 def matern32(x: Any, y: Any, lengthscale: Any = 1.0) -> LazyTensor:
-    """(1 + √3 r) exp(-√3 r), r = |x - y| / ℓ: the Matérn kernel of ν = 3/2. See `rbf`.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from pairfold import kernels
-    >>> x, y = np.zeros((1, 2)), np.array([[3.0, 4.0]])
-    >>> np.allclose(kernels.matern32(x, y, 5).sum(), (1 + 3**0.5) * np.exp(-(3**0.5)))
-    True
-    """
-    r = _distance(x, y, lengthscale) * math.sqrt(3)
-    return (r + 1) * (-r).exp()
+    """(1 + √3 r) exp(-√3 r), `matern` of smoothness 3/2."""
+    return matern(x, y, 1.5, lengthscale)
 
 
 def matern52(x: Any, y: Any, lengthscale: Any = 1.0) -> LazyTensor:
-    """(1 + √5 r + 5/3 r²) exp(-√5 r), r = |x - y| / ℓ: the Matérn kernel of ν = 5/2. See `rbf`.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from pairfold import kernels
-    >>> x, y = np.zeros((1, 2)), np.array([[3.0, 4.0]])
-    >>> np.allclose(kernels.matern52(x, y, 5).sum(), (1 + 5**0.5 + 5 / 3) * np.exp(-(5**0.5)))
-    True
-    """
-    squared = _squared_distance(x, y, lengthscale)
-    r = squared.sqrt() * math.sqrt(5)
-    return (r + squared * (5 / 3) + 1) * (-r).exp()
-
-
-def rational_quadratic(x: Any, y: Any, lengthscale: Any = 1.0, alpha: Any = 1.0) -> LazyTensor:
-    """(1 + |x - y|² / (2 α ℓ²))^(-α) (Rasmussen and Williams, 2006, eq. 4.19). See `rbf`.
-
-    Parameters
-    ----------
-    x, y, lengthscale
-        As for `rbf`.
-    alpha : number, array of one number or LazyTensor
-        The mixture of scales, > 0.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from pairfold import kernels
-    >>> x, y = np.zeros((1, 2)), np.array([[3.0, 4.0]])
-    >>> np.allclose(kernels.rational_quadratic(x, y, 5, alpha=2).sum(), (1 + 1 / 4) ** -2)
-    True
-    """
-    alpha = _parameter(alpha)
-    base = _squared_distance(x, y, lengthscale) / (alpha * 2) + 1
-    return base ** (-alpha)
-
-
-def periodic(x: Any, y: Any, lengthscale: Any = 1.0, period: Any = 1.0) -> LazyTensor:
-    """exp(-2 Σ_d sin²(π (x_d - y_d) / p_d) / ℓ_d²) (MacKay, 1998; Rasmussen and Williams, 2006, eq. 4.31). See `rbf`.
-
-    Parameters
-    ----------
-    x, y, lengthscale
-        As for `rbf`.
-    period : number, array or LazyTensor
-        p, one or D of them.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from pairfold import kernels
-    >>> x, y = np.zeros((1, 1)), np.array([[0.75]])
-    >>> np.allclose(kernels.periodic(x, y, lengthscale=2, period=3).sum(), np.exp(-2 * 0.5 / 4))
-    True
-    """
-    x_i, y_j = _points(x, y)
-    waves = ((x_i - y_j) / _parameter(period) * math.pi).sin() / _parameter(lengthscale)
-    return (waves.sqnorm2() * -2).exp()
-
-
-def cauchy(x: Any, y: Any, lengthscale: Any = 1.0) -> LazyTensor:
-    """1 / (1 + |x - y|² / ℓ²). See `rbf`.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from pairfold import kernels
-    >>> x, y = np.zeros((1, 2)), np.array([[3.0, 4.0]])
-    >>> float(kernels.cauchy(x, y, 5).sum())
-    0.5
-    """
-    return 1 / (_squared_distance(x, y, lengthscale) + 1)
+    """(1 + √5 r + 5r²/3) exp(-√5 r), `matern` of smoothness 5/2."""
+    return matern(x, y, 2.5, lengthscale)
 
 
 def laplacian(x: Any, y: Any, lengthscale: Any = 1.0) -> LazyTensor:
-    """exp(-Σ_d |x_d - y_d| / ℓ_d): of the Manhattan distance, as in scikit-learn; `matern12` is that of the Euclidean one. See `rbf`.
+    """exp(-Σ_k |x_k - y_k| / lengthscale_k), of the Manhattan distance, as in scikit-learn; `matern12` is that of the Euclidean one.
+
+    Parameters
+    ----------
+    x, y, lengthscale
+        See the module.
 
     Examples
     --------
     >>> import numpy as np
-    >>> from pairfold import kernels
-    >>> x, y = np.zeros((1, 2)), np.array([[3.0, 4.0]])
-    >>> np.allclose(kernels.laplacian(x, y, 7).sum(), np.exp(-1.0))
+    >>> from pairfold.kernels import laplacian
+    >>> x, y = np.random.rand(4, 3), np.random.rand(6, 3)
+    >>> np.allclose(laplacian(x, y, 2.0).sum(axis=1), np.exp(-abs(x[:, None] - y).sum(-1) / 2).sum(1))
     True
     """
     x_i, y_j = _points(x, y)
-    return (-((x_i - y_j).abs() / _parameter(lengthscale)).sum(-1)).exp()
+    return (-((x_i - y_j).abs() / _lengthscale(lengthscale, x_i)).sum(-1)).exp()
 
 
-def energy(x: Any, y: Any) -> LazyTensor:
-    """-|x - y|, conditionally positive: the kernel of the energy distance (Székely and Rizzo, 2013). See `rbf` for x and y.
+def energy(x: Any, y: Any, lengthscale: Any = 1.0) -> LazyTensor:
+    """-r, the kernel of the energy distance (Székely and Rizzo): positive definite for weights whose sum is 0.
 
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from pairfold import kernels
-    >>> x, y = np.zeros((1, 2)), np.array([[3.0, 4.0]])
-    >>> float(kernels.energy(x, y).sum())
-    -5.0
-    """
-    return -_distance(x, y, 1)
-
-
-def thin_plate(x: Any, y: Any) -> LazyTensor:
-    """r² log r, r = |x - y|, 0 at 0: the spline that bends least in the plane (Duchon, 1977). See `rbf` for x and y.
+    Parameters
+    ----------
+    x, y, lengthscale
+        See the module.
 
     Examples
     --------
     >>> import numpy as np
-    >>> from pairfold import kernels
-    >>> x, y = np.zeros((1, 2)), np.array([[3.0, 4.0]])
-    >>> np.allclose(kernels.thin_plate(x, y).sum(), 25 * np.log(5))
+    >>> from pairfold.kernels import energy
+    >>> x, y = np.random.rand(4, 3), np.random.rand(6, 3)
+    >>> np.allclose(energy(x, y).sum(axis=1), -np.linalg.norm(x[:, None] - y, axis=-1).sum(1))
     True
     """
-    squared = _squared_distance(x, y, 1)
-    return squared * where(squared == 0, 1, squared).log() / 2
+    return -_squared(x, y, lengthscale).sqrt()
+
+
+def cauchy(x: Any, y: Any, lengthscale: Any = 1.0) -> LazyTensor:
+    """1/(1 + r²), `rational_quadratic` with α = 1 but for a factor √2 of the length scale.
+
+    Parameters
+    ----------
+    x, y, lengthscale
+        See the module.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pairfold.kernels import cauchy
+    >>> x, y = np.random.rand(4, 3), np.random.rand(6, 3)
+    >>> np.allclose(cauchy(x, y).sum(axis=1), (1 / (1 + np.square(x[:, None] - y).sum(-1))).sum(1))
+    True
+    """
+    return 1 / (1 + _squared(x, y, lengthscale))
+
+
+def rational_quadratic(x: Any, y: Any, lengthscale: Any = 1.0, alpha: Any = 1.0) -> LazyTensor:
+    """(1 + r²/(2α))^-α (Rasmussen and Williams, 4.19).
+
+    Parameters
+    ----------
+    x, y, lengthscale
+        See the module.
+    alpha : number, array of one number or LazyTensor
+        Above 0; the larger, the more like the Gaussian.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pairfold.kernels import rational_quadratic
+    >>> x, y = np.random.rand(4, 3), np.random.rand(6, 3)
+    >>> dense = (1 + np.square((x[:, None] - y) / 2).sum(-1) / (2 * 0.7)) ** -0.7
+    >>> np.allclose(rational_quadratic(x, y, lengthscale=2.0, alpha=0.7).sum(axis=1), dense.sum(1))
+    True
+    """
+    a = _parameter(alpha)
+    return ((_squared(x, y, lengthscale, 0.5) / a).log1p() * -a).exp()
+
+
+def periodic(x: Any, y: Any, lengthscale: Any = 1.0, period: Any = 1.0) -> LazyTensor:
+    """exp(-2 Σ_k sin²(π (x_k - y_k)/period_k) / lengthscale_k²) (MacKay; Rasmussen and Williams, 4.31).
+
+    Parameters
+    ----------
+    x, y, lengthscale
+        See the module; here the length scale divides the sines.
+    period : number, array or LazyTensor
+        One, or one for each coordinate.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pairfold.kernels import periodic
+    >>> x, y = np.random.rand(4), np.random.rand(6)
+    >>> dense = np.exp(-2 * np.sin(np.pi * (x[:, None] - y) / 0.3) ** 2 / 0.5**2)
+    >>> np.allclose(periodic(x, y, lengthscale=0.5, period=0.3).sum(axis=1), dense.sum(1))
+    True
+    """
+    x_i, y_j = _points(x, y)
+    turns = ((x_i - y_j) * (math.pi / _parameter(period))).sin()
+    return _scaled(turns, lengthscale, -2.0).exp()
 
 
 def polynomial(x: Any, y: Any, degree: int = 3, scale: Any = 1.0, offset: Any = 1.0) -> LazyTensor:
-    """(scale · x·y + offset)^degree. See `rbf` for x and y.
+    """(scale x·y + offset)^degree (Rasmussen and Williams, section 4.2.2).
 
     Parameters
     ----------
     x, y
-        As for `rbf`.
+        See the module.
     degree : int
     scale, offset : number, array of one number or LazyTensor
 
     Examples
     --------
     >>> import numpy as np
-    >>> from pairfold import kernels
-    >>> x, y = np.ones((1, 2)), np.array([[3.0, 4.0]])
-    >>> float(kernels.polynomial(x, y, degree=2).sum())
-    64.0
+    >>> from pairfold.kernels import polynomial
+    >>> x, y = np.random.rand(4, 3), np.random.rand(6, 3)
+    >>> np.allclose(polynomial(x, y, degree=2, scale=3, offset=0.5).sum(axis=1), ((3 * x @ y.T + 0.5) ** 2).sum(1))
+    True
     """
     x_i, y_j = _points(x, y)
     return ((x_i | y_j) * _parameter(scale) + _parameter(offset)) ** degree
 
 
 def cosine(x: Any, y: Any) -> LazyTensor:
-    """x·y / (|x| |y|), the cosine of the angle between vectors; 0 where one of them is 0. See `rbf` for x and y.
+    """x·y / (|x| |y|), the cosine of the angle between the two; 0 for points at the origin.
+
+    Parameters
+    ----------
+    x, y
+        See the module.
 
     Examples
     --------
     >>> import numpy as np
-    >>> from pairfold import kernels
-    >>> x, y = np.array([[2.0, 0.0]]), np.array([[3.0, 4.0]])
-    >>> np.allclose(kernels.cosine(x, y).sum(), 0.6)
+    >>> from pairfold.kernels import cosine
+    >>> x, y = np.random.rand(4, 3), np.random.rand(6, 3)
+    >>> dense = x @ y.T / np.linalg.norm(x, axis=1)[:, None] / np.linalg.norm(y, axis=1)
+    >>> np.allclose(cosine(x, y).sum(axis=1), dense.sum(1))
     True
     """
     x_i, y_j = _points(x, y)
     return x_i.normalize() | y_j.normalize()
 
 
+def thin_plate(x: Any, y: Any, lengthscale: Any = 1.0) -> LazyTensor:
+    """r² log r, the thin-plate spline in the plane (Duchon), 0 at r = 0: positive definite for weights orthogonal to affine functions.
+
+    Parameters
+    ----------
+    x, y, lengthscale
+        See the module.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pairfold.kernels import thin_plate
+    >>> x, y = np.random.rand(4, 2), np.random.rand(6, 2)
+    >>> r = np.linalg.norm(x[:, None] - y, axis=-1)
+    >>> np.allclose(thin_plate(x, y).sum(axis=1), (r**2 * np.log(r)).sum(1))
+    True
+    """
+    squared = _squared(x, y, lengthscale)
+    together = squared == 0
+    # The inner choice keeps derivatives finite: that of s log(s) is not at 0.
+    return where(together, 0, 0.5 * squared * where(together, 1, squared).log())
+
+
+# ---- what they share
+
+
 def _points(x: Any, y: Any) -> tuple[LazyTensor, LazyTensor]:
-    """The points as rows and columns."""
-    found = []
-    for points, name, index in ((x, "x", (..., slice(None), None, slice(None))), (y, "y", (..., None, slice(None), slice(None)))):
-        if isinstance(points, LazyTensor):
-            found.append(points)
-            continue
-        if not is_array(points) or points.ndim < 2:
-            given = f"an array of shape {tuple(points.shape)}" if is_array(points) else type(points).__name__
-            raise ValueError(f"{name} must be an array of points, (…, {'M' if name == 'x' else 'N'}, D), or a LazyTensor, not {given}")
-        found.append(LazyTensor(points[index]))
-    return found[0], found[1]
+    """Rows and columns, vectors of one dimension."""
+    x_i, y_j = _along(x, "x", -2), _along(y, "y", -3)
+    if x_i.formula.dim != y_j.formula.dim:
+        raise ValueError(f"the points x have {x_i.formula.dim} coordinates, the points y {y_j.formula.dim}: they must have as many")
+    return x_i, y_j
+
+
+def _along(points: Any, name: str, axis: int) -> LazyTensor:
+    if isinstance(points, LazyTensor):
+        return points
+    if not is_array(points) or points.ndim == 0:
+        raise TypeError(f"the points {name} are an array of shape (M, D) or (M,), or a LazyTensor, not {type(points).__name__}")
+    vectors = points[:, None] if points.ndim == 1 else points
+    return LazyTensor(vectors[..., :, None, :] if axis == -2 else vectors[..., None, :, :])
 
 
 def _parameter(value: Any) -> Any:
-    """A number, or an array as a LazyTensor: one number without an inner axis, so that it makes none."""
-    if not is_array(value):
-        return value
-    made = Pm(value)
-    return made.elem(0) if made.formula.dim == 1 else made
+    """A number as it is, an array as a parameter."""
+    return Pm(value) if is_array(value) else value
 
 
-def _squared_distance(x: Any, y: Any, lengthscale: Any) -> LazyTensor:
-    """|x - y|², each component over its length scale."""
+def _lengthscale(value: Any, points: LazyTensor) -> Any:
+    """One length scale, or as many as the points have coordinates."""
+    scale = _parameter(value)
+    given, dim = scale.formula.dim if isinstance(scale, LazyTensor) else 1, points.formula.dim
+    if given not in (1, dim):
+        raise ValueError(f"the points have {dim} coordinates, but there are {given} length scales: give one, or one for each coordinate")
+    return scale
+
+
+def _squared(x: Any, y: Any, lengthscale: Any, factor: float = 1.0) -> LazyTensor:
+    """factor · r²."""
     x_i, y_j = _points(x, y)
-    scale = _parameter(lengthscale)
+    return _scaled(x_i - y_j, lengthscale, factor)
+
+
+def _scaled(vectors: LazyTensor, lengthscale: Any, factor: float) -> LazyTensor:
+    """factor · Σ_k v_k² / lengthscale_k²: the factor and the length scale leave the loop together."""
+    scale = _lengthscale(lengthscale, vectors)
     if isinstance(scale, LazyTensor) and scale.formula.dim > 1:
-        return ((x_i - y_j) / scale).sqnorm2()
-    squared = x_i.sqdist(y_j)
-    return squared if not isinstance(scale, LazyTensor) and scale == 1 else squared / scale**2
-
-
-def _distance(x: Any, y: Any, lengthscale: Any) -> LazyTensor:
-    return _squared_distance(x, y, lengthscale).sqrt()
+        return vectors.weightedsqnorm(factor / scale**2)
+    squared = vectors.sqnorm2()
+    weight = factor / (scale * scale)
+    return squared if isinstance(weight, float) and weight == 1 else squared * weight

@@ -34,16 +34,55 @@ def test_exact_outputs_have_no_error(points: w.Points) -> None:
     dx = -2 * points.g * np.einsum("ij,jk,ijd->id", kernel, points.b, differences)
     dy = 2 * points.b * np.einsum("ij,ik,ijd->jd", kernel, points.g, differences)
     db = kernel.T @ points.g
-    outputs = {
+    outputs: dict[str, tuple[np.ndarray, ...]] = {
         "gauss": (a,),
+        "gauss, float64": (a,),
+        "gauss, compensated": (a,),
         "argKmin K=10": (np.argsort(square, axis=1)[:, :10],),
         "logsumexp": (np.log(kernel.sum(1, keepdims=True)),),
         "gauss forward + backward": (a, dx, dy, db),
     }
-    assert outputs.keys() == w.FORMULAS.keys()
     for name, values in outputs.items():
         found = measure.errors(w.FORMULAS[name].compare(values, points))
         assert found["max_error"] < 1e-13, name
+    assert outputs.keys() | {"complex Vandermonde", "MLP 16→16→1"} == w.FORMULAS.keys()
+
+
+def test_exact_complex_outputs_have_no_error() -> None:
+    p = w.Workload("complex Vandermonde", 70, 50, 1).draw()
+    assert p.b.dtype == np.complex64
+    angles = p.x.astype(np.float64) * p.y.T
+    a = np.cos(angles) @ p.b + 1j * np.sin(angles) @ p.b
+    assert measure.errors(w.compare_vandermonde((a,), p))["max_error"] < 1e-13
+    assert measure.errors(w.compare_vandermonde((a.conj(),), p))["max_error"] > 0.1
+
+
+def test_exact_network_has_no_error() -> None:
+    torch = pytest.importorskip("torch")
+    p = w.Workload("MLP 16→16→1", 70, 50, 3).draw()
+    layers: list[object] = []
+    for matrix, bias, inputs in zip(p.network[::2], p.network[1::2], (3, 16, 16)):
+        linear = torch.nn.Linear(inputs, len(bias))
+        linear.weight.data, linear.bias.data = torch.from_numpy(matrix).view(-1, inputs), torch.from_numpy(bias)
+        layers += [linear, torch.nn.ReLU()]
+    network = torch.nn.Sequential(*layers[:-1]).double()
+    differences = torch.from_numpy(p.x).double()[:, None] - torch.from_numpy(p.y).double()
+    a = (network(differences)[..., 0] @ torch.from_numpy(p.b).double()).detach().numpy()
+    assert measure.errors(w.compare_mlp((a,), p))["max_error"] < 1e-13
+
+
+def test_batches_are_compared_one_by_one() -> None:
+    p = w.Workload("gauss", 5, 4, 3, batches=7).draw()
+    square = ((p.x[:, :, None].astype(np.float64) - p.y[:, None]) ** 2).sum(-1)
+    a = np.exp(-square) @ p.b
+    comparisons = w.compare_gauss((a,), p)
+    assert comparisons[-1][1].shape == (5, 1) and measure.errors(comparisons)["max_error"] < 1e-13
+    assert measure.errors(w.compare_gauss((a[::-1],), p))["max_error"] > 0.1
+
+
+def test_float64_is_held_to_its_own_rounding() -> None:
+    exact, off = {"max_error": 1e-17, "rms_error": 1e-17}, {"max_error": 1e-12, "rms_error": 1e-12}
+    assert measure.no_worse(off, exact, "float32") and not measure.no_worse(off, exact, "float64")
 
 
 def test_gradient_reference_agrees_with_torch(points: w.Points) -> None:
@@ -78,7 +117,17 @@ def run_of(ours: float) -> dict:
         "pairfold": {"seconds": ours, "pairs_per_second": 1e8 / ours, "fraction_of_peak": 0.71, **errors},
         "keops": {"seconds": 0.5, "pairs_per_second": 2e8, "fraction_of_peak": 0.01, **errors},
     }
-    row = {"group": "speed", "name": "gauss, D=3", "m": 10_000, "n": 10_000, "d": 3, "systems": systems, "at_least": 35, "aim": 50}
+    row = {
+        "group": "speed",
+        "name": "gauss, D=3",
+        "m": 10_000,
+        "n": 10_000,
+        "d": 3,
+        "systems": systems,
+        "at_least": 35,
+        "aim": 50,
+        "dtype": "float32",
+    }
     row |= {"operations_per_pair": 14, "peak_operations_per_second": 2e11, "peak_aim": 0.7}
     row |= measure.verdict(row)
     machine = {"cpu": "a processor", "llvm_cpu": "generic", "python": "3.12.0", "packages": {"numpy": "2.0.0", "torch": None}}

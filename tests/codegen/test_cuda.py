@@ -6,17 +6,20 @@ import re
 import shutil
 import subprocess
 
+import numpy as np
 import pytest
 
 from pairfold.codegen.cuda import emit_module
 from pairfold.codegen.mathlib_cuda import APPROXIMATE
 from pairfold.fold import make_fold
-from pairfold.formula.graph import apply, var
+from pairfold.formula.graph import apply, var, variables
+from pairfold.formula.reference import evaluate
 from pairfold.plan.contract import Contraction, contraction
 from pairfold.plan.plan import Numbers, Plan, make_plan
 from pairfold.plan.schedule import Machine
 from pairfold.reductions import REDUCTIONS, ArgKmin, Argmin, KminArgKmin, LogSumExp, Sum
 from pairfold.runtime.compile import CAPABILITIES, compile_ptx
+from tests.codegen import one_thread
 
 PTXAS = shutil.which("ptxas")
 assembles = pytest.mark.skipif(PTXAS is None, reason="ptxas is not installed")
@@ -127,3 +130,69 @@ def test_correctly_rounded_functions_on_request():
 def test_the_same_plan_gives_the_same_ptx():
     plan = plan_of((gauss(3),), Sum())
     assert ptx_of(plan) == ptx_of(plan)
+
+
+# ---- what a thread computes
+
+
+def wanted(reduction, formulas, arrays, rows):
+    values = [np.broadcast_to(evaluate(f, arrays), (len(arrays[0]), len(arrays[1]), f.dim))[:rows] for f in formulas]
+    return reduction.numpy(*values)
+
+
+def near(found, expected, tolerance):
+    expected = np.asarray(expected).reshape(found.shape)
+    if found.dtype == np.int64:
+        np.testing.assert_array_equal(found, expected)
+    else:
+        assert np.linalg.norm(found - expected) <= tolerance * np.linalg.norm(expected)
+
+
+@pytest.mark.parametrize("bits", [32, 64])
+@pytest.mark.parametrize("columns", [1, 7, 1000])
+@pytest.mark.parametrize("name", REDUCTIONS)
+def test_every_reduction_of_one_thread(name, columns, bits, random):
+    kind = REDUCTIONS[name]
+    reduction = kind(min(5, columns)) if issubclass(kind, KminArgKmin) else kind()
+    formula = 1 + 0.001 * distance(3) if name == "prod" else distance(3) * var("p", 3, 1)
+    formulas = (formula, var("j", 2, 2))[: reduction.formulas]
+    arrays = [a.astype(f"f{bits // 8}") for a in (random.normal(size=(9, 3)), random.normal(size=(columns, 3)),
+                                                  random.uniform(0.5, 1, (columns, 2)), random.uniform(0.2, 1, 1))]  # fmt: skip
+    plan = plan_of(formulas, reduction, bits)
+    found = one_thread.run(plan, arrays, columns)
+    expected = wanted(reduction, formulas, [a.astype("f8") for a in arrays], plan.schedule.rows)
+    for got, exact in zip(found[: reduction.public], expected, strict=True):
+        near(got, exact, 1e-5 if bits == 32 else 1e-13)
+
+
+@pytest.mark.parametrize("contracted", [False, True])
+@pytest.mark.parametrize("dim", [2, 3, 16, 64])
+def test_no_error_grows_with_the_number_of_tiles(dim, contracted, random):
+    """Over a wide range of exponents, of which few matter: what rescales a sum must be 1 where the maximum stays."""
+    scale = 1 if contracted else 6
+    arrays = [(random.random(s) * 2 * scale / dim**0.5).astype("f4") for s in ((4, dim), (60_000, dim))]
+    exact = np.stack([((a.astype("f8") - arrays[1]) ** 2).sum(-1) for a in arrays[0]])
+    arrays.append(random.normal(size=(60_000, 1)).astype("f4"))
+    extra = [arrays[1][:1000].mean(0), np.zeros(1, "f4"), np.zeros(1, "f4")] if contracted else []
+    for formulas, reduction, expected, tolerance in (
+        ((gauss(dim),), Sum(), np.exp(-exact) @ arrays[2], 4e-6),
+        ((-distance(dim),), LogSumExp(), np.logaddexp.reduce(-exact, axis=1)[:, None], 6e-7),
+        ((distance(dim),), ArgKmin(10), np.argsort(exact, axis=1, kind="stable")[:, :10], 0),
+    ):
+        if contracted and isinstance(reduction, ArgKmin) and dim < 6:
+            continue
+        plan = plan_of(formulas, reduction, contracted=contracted)
+        used = len(variables(formulas))
+        operands = [*arrays[:used], *extra]
+        operands += [np.zeros(1, "f4")] * (9 - len(operands))
+        (found,) = one_thread.run(plan, operands, 60_000)
+        near(found, expected[: plan.schedule.rows], tolerance)
+
+
+def test_a_condition(random):
+    arrays = [random.normal(size=s).astype("f4") for s in ((4, 3), (50, 3), (50, 1))]
+    numbers = Numbers(32, ("float32",) * 4, "float32")
+    for value, runs in ((1.0, True), (0.0, False)):
+        plan = make_plan((gauss(3),), Sum(), numbers, MACHINE, condition=apply("le", 0.5, var("p", 3, 1)))
+        (found,) = one_thread.run(plan, [*arrays, np.array([value], "f4")], 50)
+        assert (found != -7).all() == runs and (found == -7).all() == (not runs)

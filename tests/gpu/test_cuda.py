@@ -39,9 +39,9 @@ def test_large(dim, scale, shift):
     exact = squares(x[some], y)
     K = lazy(x, y)
     assert error(((-K).exp() @ b)[some], (-exact).exp() @ b.double()) < 4e-6
-    assert error((-K).logsumexp(1)[some], (-exact).logsumexp(1)) < 6e-6
-    found, wanted = K.argKmin(10, 1)[some], exact.topk(10, 1, largest=False).indices
-    assert (found == wanted).float().mean() > 0.999
+    assert error((-K).logsumexp(1)[some], (-exact).logsumexp(1)) < 3e-7
+    found, wanted = exact.gather(1, K.argKmin(10, 1)[some]), exact.topk(10, 1, largest=False).values
+    assert error(found, wanted) < 1e-6  # far from the origin float32 has many points in one place
 
 
 @pytest.mark.parametrize("rows", [1, 3, 33, 100, 500, 1030])

@@ -141,6 +141,8 @@ class Bounds:
             )
         elif name == "powi":
             ulps = 2.0 + abs(node.attrs[0])
+        elif name == "matern":  # the rounding of the distance becomes that of an exponential, and of a power
+            size, ulps = size * (1 + np.sqrt(np.abs(values[0]))), 8.0 + 3 * abs(node.attrs[0])
         elif name == "softmin":
             size, ulps = reduce(np.maximum, map(np.abs, (*values[:3], 2 * values[3])), size), 4.0
         elif name == "logaddexp":

@@ -211,6 +211,8 @@ def _plain(rng: random.Random, name: str, first: Node, pool: Sequence[Node]) -> 
         attrs = (rng.choice([-1, 0, 1, 2]),)
     elif name == "polygamma":
         attrs = (rng.randint(1, 3),)
+    elif name == "matern":
+        first, attrs = apply("square", first), (rng.randint(-2, 3),)
     elif name == "extract":
         start = rng.randrange(first.dim)
         attrs = (start, rng.randint(1, first.dim - start))

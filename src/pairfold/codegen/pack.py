@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import reduce
+from typing import NamedTuple
 
-from ..formula.graph import Node, variables
+from ..formula.graph import Node, topological, variables
 from ..plan.hoist import Buffer
 from .blocks import Blocks
-from .builder import I64, Value, loop
-from .evaluate import Evaluator, Index
+from .builder import I32, I64, Value, loop
+from .evaluate import Evaluator, Index, at
 from .frame import Frame
 from .layout import ADDRESS, BATCHES, COL, OFFSETS, PACK_VECTORS, PAR, ROW, ROW_STRIDE, STRIDE, Layout, N
 from .storage import load
+from .transpose import load_vectors, store_vectors
 
 WORDS = {"row": ROW, "col": COL, "par": PAR}
+SHORT = 8  # numbers a row: up to so many are read and written whole registers at a time
+
+
+class Stretch(NamedTuple):
+    """Neighbouring rows that are neighbours in memory too: the first, how many there are, and the one that stands for those beyond."""
+
+    first: Value
+    there: Value
+    last: Value
+
+
+Rows = Sequence[Value] | Stretch
 
 
 def emit_pack(frame: Frame, layout: Layout, buffer: Buffer, task: Value, a_task: int = PACK_VECTORS) -> None:
@@ -35,14 +50,45 @@ def emit_pack(frame: Frame, layout: Layout, buffer: Buffer, task: Value, a_task:
             start, there = blocks.rows(b.udiv(vector, a_block))
             row = b.mul(b.urem(vector, a_block), I64(lanes))
         last = b.sub(there, I64(1))  # rows beyond the last repeat it
-        numbers = [b.add(start, frame.smaller(b.add(row, I64(k)), last)) for k in range(lanes)]
-        _pack_vector(frame, layout, buffer, number, batch, numbers)
+
+        def one_by_one() -> None:
+            numbers = [b.add(start, frame.smaller(b.add(row, I64(k)), last)) for k in range(lanes)]
+            _pack_vector(frame, layout, buffer, number, batch, numbers)
+
+        if in_line is None:
+            one_by_one()
+            return ()
+        with b.if_else(in_line, likely=True) as (together, apart):
+            with together:
+                count = frame.larger(I64(0), frame.smaller(b.sub(there, row), I64(lanes)))
+                rows = Stretch(b.add(start, row), b.trunc(count, I32), b.add(start, last))
+                _pack_vector(frame, layout, buffer, number, batch, rows)
+            with apart:
+                one_by_one()
         return ()
 
+    in_line = _in_line(frame, layout, buffer)
     loop(b, first, last, 1, (), pack)
 
 
-def _pack_vector(frame: Frame, layout: Layout, buffer: Buffer, number: Value, batch: Value, numbers: Sequence[Value]) -> None:
+def _in_line(frame: Frame, layout: Layout, buffer: Buffer) -> Value | None:
+    """Whether what the rows are made of lies in memory as a `Stretch` wants it; None where that cannot be."""
+    b, plan = frame.builder, layout.plan
+    needed = [v for v in variables(tuple(buffer.formulas)) if v.axes]
+    short = buffer.length <= SHORT and all(n.dim <= SHORT for n in topological(buffer.formulas))
+    plain = all(plan.numbers.stored[v.attrs[1]] == f"float{plan.bits}" for v in needed)
+    if not (needed and short and plain and frame.m.width > 1 and "avx" in frame.m.features):
+        return None
+    conditions = []
+    for v in needed:
+        word = layout.variable(v.attrs[1])
+        conditions.append(b.icmp_signed("==", frame.word(word + ROW_STRIDE), I64(v.dim * layout.real_bytes)))
+        if v.dim > 1:
+            conditions.append(b.icmp_signed("==", frame.word(word + STRIDE), I64(layout.real_bytes)))
+    return reduce(b.and_, conditions)
+
+
+def _pack_vector(frame: Frame, layout: Layout, buffer: Buffer, number: Value, batch: Value, numbers: Rows) -> None:
     """The buffer's vector of that number: the rows of a batch of these numbers."""
     b, m, plan = frame.builder, frame.m, layout.plan
 
@@ -62,6 +108,12 @@ def _pack_vector(frame: Frame, layout: Layout, buffer: Buffer, number: Value, ba
         base, step, between = frame.element(base, b.mul(number, I64(m.width * buffer.length)), layout.real_bytes), 1, buffer.length
     if buffer.name == "par":
         base = frame.element(frame.address(PAR), b.mul(batch, I64(buffer.length)), layout.real_bytes)
+
+    if buffer.name == "col" and isinstance(numbers, Stretch):
+        formulas = zip(buffer.formulas, buffer.slots, strict=True)
+        components = {slot.attrs[1] + d: evaluator.full(formula, at(d))[0] for formula, slot in formulas for d in range(formula.dim)}
+        store_vectors(m, [components[k] for k in range(buffer.length)], base)
+        return
 
     def emit(formula: Node, offset: int) -> None:
         """A formula's components: `step` apart, and each row's `between` apart."""
@@ -89,7 +141,7 @@ def _pack_vector(frame: Frame, layout: Layout, buffer: Buffer, number: Value, ba
 
 
 def of_rows(
-    frame: Frame, layout: Layout, buffer: Buffer, batch: Value, numbers: Sequence[Value], parameter: Callable[[Node, Index], Value]
+    frame: Frame, layout: Layout, buffer: Buffer, batch: Value, numbers: Rows, parameter: Callable[[Node, Index], Value]
 ) -> tuple[Evaluator, dict[int, list[Value]]]:
     """An evaluator that has prepared a buffer's formulas in a vector of rows of those numbers, and where each variable's rows begin."""
     arrays, starts = from_arrays(frame, layout, variables(tuple(buffer.formulas)), batch, numbers)
@@ -103,20 +155,28 @@ def of_rows(
 
 
 def from_arrays(
-    frame: Frame, layout: Layout, needed: Sequence[Node], batch: Value, numbers: Sequence[Value]
+    frame: Frame, layout: Layout, needed: Sequence[Node], batch: Value, numbers: Rows
 ) -> tuple[Callable[[Node, Index], Sequence[Value]], dict[int, list[Value]]]:
     """What reads variables in a vector of rows of those numbers, straight from the arrays; and where each variable's rows begin."""
     b, m = frame.builder, frame.m
     starts: dict[int, list[Value]] = {}
+    together: dict[tuple[int, int], Value] = {}
     for v in needed:
         word = layout.variable(v.attrs[1])
         offset = b.load(frame.element(frame.address(word + OFFSETS), batch, 8), typ=I64)
         start = frame.offset(frame.address(word + ADDRESS), offset)
         stride = frame.word(word + ROW_STRIDE)
-        starts[v.attrs[1]] = [frame.offset(start, b.mul(number, stride)) for number in numbers] if v.axes else [start]
+        if v.axes and isinstance(numbers, Stretch):
+            begin, end = (frame.offset(start, b.mul(number, stride)) for number in (numbers.first, numbers.last))
+            components = load_vectors(m, begin, v.dim, numbers.there, end)
+            together.update({(v.attrs[1], d): component for d, component in enumerate(components)})
+        else:
+            starts[v.attrs[1]] = [frame.offset(start, b.mul(number, stride)) for number in numbers] if v.axes else [start]
 
     def read(node: Node, index: Index) -> Sequence[Value]:
         variable = node.attrs[1]
+        if variable not in starts:
+            return [together[variable, index.offset]]
         along = b.mul(index.value(b), frame.word(layout.variable(variable) + STRIDE))
         return [load(m, layout.plan.numbers.stored[variable], [frame.offset(start, along) for start in starts[variable]])]
 

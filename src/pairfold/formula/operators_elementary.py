@@ -135,6 +135,41 @@ def cotangent_derivative(n: int) -> list[float]:
     return found
 
 
+def _matern(a: np.ndarray, p: int) -> np.ndarray:
+    r = np.sqrt(a)
+    value = np.exp(-r) * np.polynomial.Polynomial(matern_polynomial(p))(np.minimum(r, 800.0))
+    return value if p >= 0 else np.where(a == 0, 0.0, value / np.where(a == 0, 1.0, r ** (-2 * p - 1)))
+
+
+def matern_polynomial(p: int) -> list[float]:
+    """The polynomial of r by which exp(-r) is multiplied, lowest order first: for p >= 0, 1 at r = 0.
+
+    It is that of the Bessel function of the second kind of order p + 1/2, which is that of order -p - 1/2 too.
+    """
+    n = p if p >= 0 else -p - 1
+    found = [math.factorial(2 * n - k) / (math.factorial(n - k) * math.factorial(k) * 2 ** (n - k)) for k in range(n + 1)]
+    return [c / found[0] for c in found] if p >= 0 else found
+
+
+def _matern_partials(node: Node) -> tuple[Operand | None, ...]:
+    (p,) = node.attrs
+    lower = apply("matern", *node.args, attrs=(p - 1,))
+    return (lower * (-0.5 / (2 * p - 1) if p > 0 else -0.5),)
+
+
+def _emit_matern(m: Any, a: Any, p: int) -> Any:
+    r = m.sqrt(a)
+    bounded = m.fmin(r, m.const(800.0))  # beyond, exp(-r) is 0, and the product with infinity would be nan
+    first, *others = [m.const(c) for c in reversed(matern_polynomial(p))]
+    for c in others:
+        first = m.fma(first, bounded, c)
+    value = m.mul(m.exp_of_nonpositive(m.neg(r)), first)
+    if p >= 0:
+        return value
+    zero = m.eq(a, m.const(0.0))
+    return m.select(zero, m.const(0.0), m.div(value, m.powi(r, -2 * p - 1)))
+
+
 def _softmin(a: np.ndarray, b: np.ndarray, c: np.ndarray, scale: np.ndarray) -> np.ndarray:
     least = np.minimum(np.minimum(a, b), c)
     return least - scale * np.log(np.exp((least - a) / scale) + np.exp((least - b) / scale) + np.exp((least - c) / scale))
@@ -249,6 +284,9 @@ FUNCTIONS = [
     Operator("polygamma", "elementwise", _of_order, call("polygamma"), _polygamma, lambda m, a, n: m.polygamma(a, n),
              lambda n: (apply("polygamma", n.args[0], attrs=(n.attrs[0] + 1,)),), cost=200,
              doc="n-th derivative of digamma, n ≥ 1", attributes={"n": int}),
+    Operator("matern", "elementwise", broadcast, call("matern"), _matern, _emit_matern, _matern_partials, cost=24,
+             doc="Matérn's function of a squared distance, of smoothness p + 1/2; for p < 0 those it differentiates to",
+             attributes={"p": int}),
     _function("floor", np.floor, lambda y, a: None, "the next lower whole number", "Floor"),
     _function("ceil", np.ceil, lambda y, a: None, "the next higher whole number"),
     _function("trunc", np.trunc, lambda y, a: None, "the whole number towards 0"),

@@ -4,6 +4,7 @@ from .blocks import block
 from .complex import ComplexLazyTensor
 from .lookup import take
 from .operators import LinearOperator, diag, identity
+from .strings import from_string
 from .tensor import LazyTensor, Pm, Vi, Vj, cat, concat, where
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "cat",
     "concat",
     "diag",
+    "from_string",
     "identity",
     "take",
     "where",

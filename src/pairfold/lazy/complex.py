@@ -19,6 +19,7 @@ from .elementwise import Elementwise
 from .explained import Explained
 from .masks import Masks
 from .matrix import Matrix
+from .names import Names
 from .protocols import Protocols
 from .symbolic import Leaf, Symbolic, combine, is_complex, lift, merge, number, parts_of
 from .vectors import Vectors
@@ -82,7 +83,7 @@ class ComplexParts(Symbolic):
         return self.T.conj()
 
 
-class ComplexLazyTensor(ComplexParts, Elementwise, Vectors, Explained, Matrix, Masks, Protocols):
+class ComplexLazyTensor(ComplexParts, Elementwise, Vectors, Explained, Matrix, Masks, Names, Protocols):
     """A symbolic (M, N) matrix of complex numbers, or an (M, N, D) array of vectors of them, that is never stored.
 
     Made wherever complex numbers come in: by `LazyTensor`, `Vi`, `Vj` and `Pm` of complex arrays and numbers, by arithmetic with

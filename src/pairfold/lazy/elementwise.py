@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..formula.operators import power
 from .operators import LinearOperator
-from .symbolic import Symbolic, combine
+from .parameters import whole_number
+from .symbolic import Symbolic, combine, is_complex
 
 if TYPE_CHECKING:
     from .tensor import LazyTensor
@@ -83,6 +84,8 @@ class Elementwise(Symbolic):
 
     def __eq__(self, other: Any) -> LazyTensor:  # type: ignore[override]
         return self._apply("eq", other)
+
+    __hash__ = Symbolic.__hash__  # which `__eq__` takes away
 
     def __ne__(self, other: Any) -> LazyTensor:  # type: ignore[override]
         return self._apply("ne", other)
@@ -187,6 +190,26 @@ class Elementwise(Symbolic):
         """The value times the normal distribution function of it."""
         return self._apply("gelu")
 
+    def lgamma(self) -> LazyTensor:
+        """The logarithm of the absolute value of the gamma function."""
+        return self._apply("lgamma")
+
+    def digamma(self) -> LazyTensor:
+        """The derivative of `lgamma`."""
+        return self._apply("digamma")
+
+    def polygamma(self, n: int) -> LazyTensor:
+        """The n-th derivative of `digamma`, n ≥ 1.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from pairfold import Vi
+        >>> np.allclose(Vi(np.array([1.0])).polygamma(1).sum(), np.pi**2 / 6)
+        True
+        """
+        return self._apply("polygamma", attrs=(whole_number("polygamma", n),))
+
     def xlogx(self) -> LazyTensor:
         """value · log(value), 0 at 0."""
         return self._apply("xlogx")
@@ -215,9 +238,7 @@ class Elementwise(Symbolic):
 
     def round(self, decimals: int = 0) -> LazyTensor:
         """The value rounded to a number of decimals, ties to even, as NumPy does."""
-        if isinstance(decimals, bool) or not hasattr(decimals, "__index__"):
-            raise TypeError(f"round takes a whole number of decimals, not {decimals!r}")
-        return self._apply("round", attrs=(decimals.__index__(),))
+        return self._apply("round", attrs=(whole_number("round", decimals),))
 
     def atan2(self, other: Any) -> LazyTensor:
         """The angle of the point (other, self), pair by pair."""
@@ -260,4 +281,22 @@ class Elementwise(Symbolic):
 
     def ifelse(self, a: Any, b: Any) -> LazyTensor:
         """``a`` where self is ≥ 0, else ``b``, as in KeOps."""
-        return (self >= 0)._apply("where", a, b)
+        if is_complex(a) or is_complex(b):
+            return (self >= 0)._apply("where", a, b)
+        return self._apply("ifelse", a, b)
+
+    def logical_and(self, other: Any) -> LazyTensor:
+        """1 where both are not 0, else 0."""
+        return self._apply("logical_and", other)
+
+    def logical_or(self, other: Any) -> LazyTensor:
+        """1 where either is not 0, else 0."""
+        return self._apply("logical_or", other)
+
+    def logical_not(self) -> LazyTensor:
+        """1 where the value is 0, else 0."""
+        return self._apply("logical_not")
+
+    def isnan(self) -> LazyTensor:
+        """1 where the value is nan, else 0."""
+        return self._apply("isnan")

@@ -11,6 +11,7 @@ from ..arrays import backend_of, is_array
 from ..arrays.base import COMPLEX, STORED, Backend
 from ..fold import flip, renumber
 from ..formula.graph import Node, apply, const, to_string, var
+from ..formula.parse import to_keops
 
 if TYPE_CHECKING:
     from .masks import Mask
@@ -142,6 +143,29 @@ class Symbolic:
     def __repr__(self) -> str:
         kind = f", {self._kind.dtype}, {self._kind.backend.name}" if self._kind else ""
         return f"LazyTensor({to_string(self.formula)}, shape={self.shape}{kind})"
+
+    def to_keops(self, /, **names: LazyTensor) -> str:
+        """The formula in KeOps's textual syntax, with variables as ``Var(index, dimension, category)``, or by the names they are given.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from pairfold import Vi, Vj
+        >>> x, y = Vi(np.ones((4, 3))), Vj(np.ones((6, 3)))
+        >>> K = (-x.sqdist(y) / 2).exp()
+        >>> K.to_keops()
+        'Exp(-SqDist(Var(0,3,0),Var(1,3,1))/IntCst(2))'
+        >>> K.to_keops(X=x, Y=y)
+        'Exp(-SqDist(X,Y)/IntCst(2))'
+        """
+        called = {}
+        for name, lazy in names.items():
+            place = next((k for k, leaf in enumerate(self.leaves) if lazy.formula.op.name == "var" and same(leaf, lazy.leaves[0])), None)
+            if place is None:
+                raise ValueError(f"{self!r} was not made from {name} = {lazy!r}")
+            axis, _, *rest = lazy.formula.attrs
+            called[var(axis, place, *rest)] = name
+        return to_keops(self.formula, called)
 
     def __len__(self) -> int:
         return self.shape[0]

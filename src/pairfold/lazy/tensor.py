@@ -13,12 +13,13 @@ from .explained import Explained
 from .folds import Folds
 from .masks import Masks
 from .matrix import Matrix
+from .names import Names
 from .protocols import Protocols
 from .symbolic import Leaf, Symbolic, is_complex, readable
 from .vectors import Vectors
 
 
-class LazyTensor(ComplexParts, Elementwise, Vectors, Derivatives, Explained, Matrix, Folds, Masks, Protocols):
+class LazyTensor(ComplexParts, Elementwise, Vectors, Derivatives, Explained, Matrix, Folds, Masks, Names, Protocols):
     """A symbolic (M, N) matrix, or an (M, N, D) array of vectors, that is never stored.
 
     Arithmetic, functions and comparisons build a formula; a reduction along i or j, or a product with an array, computes it

@@ -17,7 +17,7 @@ PAIR = I | J
 def to_base_two(formulas: tuple[Node, ...], packed: bool = False) -> tuple[Node, ...]:
     """The formulas with e^a as 2^(a·log2(e)), the factor multiplied into what is cheapest.
 
-    Of formulas over what is `packed` already, that is the state alone.
+    Of formulas over what is `packed` already, that is nothing but the state.
     """
 
     def change(node: Node) -> Node | None:
@@ -26,8 +26,9 @@ def to_base_two(formulas: tuple[Node, ...], packed: bool = False) -> tuple[Node,
         (a,) = node.args
         if not packed:
             return apply("exp2", times(a, LOG2E))
-        if a.op.name in ("add", "sub") and any(b.axes == 0 for b in a.args):
-            return apply("exp2", apply(a.op.name, *(b * LOG2E for b in a.args)))
+        if a.op.name == "sub" and a.args[0].axes == PAIR and a.args[1].op.name == "slot":
+            # One instruction. Two numbers of the state must not be parted so: where they are equal the difference must be 0.
+            return apply("exp2", a.args[0] * LOG2E - a.args[1] * LOG2E)
         return apply("exp2", a * LOG2E)
 
     return simplify(rewrite(formulas, change))

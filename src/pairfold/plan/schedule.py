@@ -161,9 +161,9 @@ def _choose_cuda(body: Sequence[Node], reduction: Reduction, bits: int) -> Sched
         columns, resident = (8, 2) if light else (4 if rows == 4 else 2, 3 if rows == 4 else 1)
         resident = resident if words == 1 else 1
     elif words > 1:
-        columns, resident = (4 if light else 2 if rows * a_row <= 64 else 1), 1
+        columns, resident = (4 if rows * a_row <= 40 else 2 if rows * a_row <= 64 else 1), 1
     elif light:
-        columns, resident = (8, 1) if reduction.blocked > 1 else (16, 3 if rows * a_row <= 20 and state == 1 else 2)
+        columns, resident = (4, 2) if reduction.blocked > 1 else (16, 3) if rows * a_row <= 20 and state == 1 else (16, 2)
     else:
         columns, resident = (4, 3) if rows == 4 and state == 1 else (2 if rows > 1 else 1, 1)
     tile = 512

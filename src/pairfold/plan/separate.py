@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import reduce
 
 from ..formula.graph import I, J, Node, apply
 from ..formula.operators import extract, spread_to
 
 Term = tuple[Node, "Node | None"]  # what is summed, and what the sum is multiplied by
 ONE = apply("spread", 1, attrs=(1,))
+FACTORS_WORTH_PACKING = 4  # components
 
 
 @dataclass
@@ -47,7 +49,8 @@ def separate(formula: Node, differences: bool) -> Separated:
             parts = [build(p) for p in part.args]
             return lambda total: apply("concat", *(p(total) for p in parts))
         terms = _terms(part, differences)
-        if not all(core.axes & J for core, _ in terms):
+        # Where the sum would be one of the columns alone, infinities of the row would meet other signs than they do pair by pair.
+        if not all(core.axes == I | J for core, _ in terms):
             terms = [(part, None)]
         made.sums += [core for core, _ in dict(terms).items() if core not in made.sums]
 
@@ -88,7 +91,23 @@ def _terms(formula: Node, differences: bool) -> list[Term]:
 
 
 def _core(a: Node, b: Node) -> Node:
-    return b if a is ONE else a if b is ONE else a * b
+    """The product, with factors of the column multiplied first, in pack, where that takes no more than a 16-byte load."""
+    if a is ONE or b is ONE:
+        return b if a is ONE else a
+    factors = [*_factors(a), *_factors(b)]
+    columns = [f for f in factors if f.axes == J]
+    if len(columns) > 1 and len(columns) < len(factors) and max(f.dim for f in columns) <= FACTORS_WORTH_PACKING:
+        pairs = [f for f in factors if f.axes != J]
+        return _product_of(pairs) * _product_of(columns)
+    return a * b
+
+
+def _factors(formula: Node) -> list[Node]:
+    return [f for a in formula.args for f in _factors(a)] if formula.op.name == "mul" else [formula]
+
+
+def _product_of(factors: list[Node]) -> Node:
+    return reduce(lambda a, b: a * b, factors)
 
 
 def _negative(factor: Node | None) -> Node:

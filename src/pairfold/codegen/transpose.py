@@ -1,0 +1,62 @@
+"""Vectors that lie one after the other in memory, whole registers at a time: to lanes, one register a component, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from llvmlite import ir
+
+from .builder import I32, Value
+
+
+def load_vectors(m: Any, place: Value, dim: int, there: Value, last: Value) -> list[Value]:
+    """The components of the `there` vectors of numbers from `place` on, no more than lanes; lanes beyond repeat the vector at `last`.
+
+    No number beyond them is read.
+    """
+    b, width, scalar = m.builder, m.width, m.scalar
+    name = f"llvm.masked.load.{m.suffix()}.p0"
+    lanes = ir.VectorType(I32, width)
+
+    def below(first: int, count: Value) -> Value:
+        numbers = ir.Constant(lanes, [first + k for k in range(width)])
+        return b.icmp_signed("<", numbers, m.splat(count))
+
+    def load(k: int) -> Value:
+        address = b.gep(place, [I32(k * width)], source_etype=scalar)
+        return m.intrinsic(name, m.real, [address, I32(m.bits // 8), below(k * width, numbers), m.const(0.0)])
+
+    numbers = b.mul(there, I32(dim))
+    loaded = [load(k) for k in range(dim)]
+    alive = below(0, there)
+    components = []
+    for d in range(dim):
+        repeated = m.splat(b.load(b.gep(last, [I32(d)], source_etype=scalar), typ=scalar))
+        found = _gathered(m, loaded, [divmod(row * dim + d, width) for row in range(width)])
+        components.append(b.select(alive, found, repeated))
+    return components
+
+
+def store_vectors(m: Any, components: Sequence[Value], place: Value) -> None:
+    """Vectors of these components one after the other, from an aligned place on."""
+    dim, width = len(components), m.width
+    for k in range(dim):
+        numbers = [divmod(k * width + lane, dim) for lane in range(width)]
+        found = _gathered(m, components, [(component, row) for row, component in numbers])
+        m.builder.store(found, m.builder.gep(place, [I32(k * width)], source_etype=m.scalar), align=m.bits // 8 * width)
+
+
+def _gathered(m: Any, sources: Sequence[Value], places: Sequence[tuple[int, int]]) -> Value:
+    """The register whose lanes are those lanes of those sources."""
+    width = m.width
+    first, *others = dict.fromkeys(source for source, _ in places)
+    found = sources[first]
+    lanes = [lane if source == first else k for k, (source, lane) in enumerate(places)]  # others are put in place later
+    for other in others or [first]:
+        if other != first:
+            lanes = [width + lane if source == other else kept for (source, lane), kept in zip(places, lanes, strict=True)]
+        if lanes != list(range(width)):
+            found = m.builder.shuffle_vector(found, sources[other], ir.Constant(ir.VectorType(I32, width), lanes))
+        lanes = list(range(width))
+    return found
