@@ -14,8 +14,10 @@ from pairfold.formula.graph import Node, apply, var
 from pairfold.formula.operators import OPERATORS, concat, einsum, extract
 from pairfold.formula.operators_tensor import products
 from pairfold.formula.reference import evaluate
-from pairfold.plan.schedule import MOST_WRITTEN_OUT
+from pairfold.plan.plan import Numbers, make_plan
+from pairfold.plan.schedule import MOST_WRITTEN_OUT, Machine
 from pairfold.reductions import REDUCTIONS, Sum
+from tests.codegen import one_thread
 from tests.helpers import compute, dense, expected
 
 AXES = [
@@ -23,6 +25,7 @@ AXES = [
     ("a", "b", "ab"), ("a", "b", "ba"), ("abc", "b", "ca"), ("ab", "ab", "a"), ("ab", "ab", "ba"), ("abc", "cad", "db"), ("", "ab", "ba"),
     ("abcd", "cb", "da"), ("ac", "bd", "abcd"), ("a", "a", ""), ("a", "a", "a"),
 ]  # fmt: skip
+MACHINE = Machine("cuda", 32, 255, base_two=True)
 relaxed = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
 
 
@@ -85,6 +88,21 @@ def test_layers(widths, axis, dtype="float32"):
     gradients = [g for g in vjp(value, [*layers[0], layers[-1][0], var("j", 1, widths[0])], var("i", len(data), 1)) if g is not None]
     data.append(np.random.default_rng(1).uniform(0.5, 1, (37, 1)).astype(dtype))
     check(concat(*gradients), data, axis, 200)
+
+
+@pytest.mark.parametrize("bits", [32, 64])
+@pytest.mark.parametrize("dim", [3, 8, 25])
+def test_on_a_gpu(dim, bits, random):
+    """Its code, run by one thread on the CPU: long vectors are in memory of its own."""
+    x, y, w = var("i", 0, dim), var("j", 1, dim), var("p", 2, dim)
+    product = apply("tensorprod", x, apply("sin", y))
+    formula = apply("sum", apply("relu", product)) * apply("matvecmult", w, apply("matvecmult", product, y - x))
+    assert (products(apply("einsum", x, y, attrs=("k,l->kl", (dim, dim)))) > MOST_WRITTEN_OUT) == (dim == 25)
+    arrays = [a.astype(f"f{bits // 8}") for a in (random.normal(size=(9, dim)), random.normal(size=(11, dim)), random.normal(size=dim))]
+    plan = make_plan((formula,), Sum(), Numbers(bits, (f"float{bits}",) * 3, f"float{bits}"), MACHINE)
+    (found,) = one_thread.run(plan, arrays, 11)
+    wanted = dense(formula, arrays).sum(1)[: plan.schedule.rows]
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=(1e-5 if bits == 32 else 1e-13) * np.abs(wanted).max())
 
 
 @pytest.mark.parametrize("name", ["max", "logsumexp", "argKmin", "Kmin", "argmax"])
