@@ -25,6 +25,24 @@ Bounded = tuple[Array, Array]  # a value and its largest error
 PLAIN = 2.0
 NO_ROUNDING = {"neg", "abs", "sign", "step", "relu", "floor", "ceil", "trunc", "lt", "le", "gt", "ge", "where", "minimum", "maximum",
                "clamp", "logical_and", "logical_or", "logical_not", "isnan", "eq", "ne"}  # fmt: skip
+STEPS = {
+    "sign",
+    "step",
+    "floor",
+    "ceil",
+    "trunc",
+    "round",
+    "lt",
+    "le",
+    "gt",
+    "ge",
+    "eq",
+    "ne",
+    "logical_and",
+    "logical_or",
+    "logical_not",
+    "isnan",
+}  # constant but for jumps
 NAME_IN_BOUNDS = {"inverse_real": "inverse", "root_real": "root", "root_imag": "root"}
 
 
@@ -71,6 +89,14 @@ class Bounds:
                     # An intermediate overflow, or nan, leaves nothing to say.
                     self._known[node] = value, np.where(np.abs(value) + error <= self.largest, error, np.inf)
         return self._known[root]
+
+    def jumps(self) -> Array:
+        """For each pair, whether some operator met so far may jump, or has no bound, within the errors of its operands."""
+        found = np.zeros((1, 1), bool)
+        for node, (_, error) in self._known.items():
+            limit = 1e-6 if node.op.name in STEPS else self.largest
+            found = found | ~(error <= limit).all(-1) if error.ndim > 1 else found
+        return found
 
     def value(self, root: Node) -> Array:
         return self(root)[0]

@@ -440,7 +440,11 @@ def differences(rng: random.Random, case: Case, root: Node, more: Mapping[Node, 
         got = sum(((v * p).sum(-1) for (v, _), p in slopes), np.zeros(()))
         doubt = doubt + sum((((e + 2.0**-48 * np.abs(v)) * np.abs(p)).sum(-1) for (v, e), p in slopes), np.zeros(()))
         wanted = fine + (fine - coarse) / 3
-        told = doubt <= SHARP * (1 + np.abs(wanted))
+        # A saw finer than the steps is not seen by differences: nothing may jump within the box of the steps.
+        box = Bounds({**leaves, cotangent: weights, **{leaf: (leaves[leaf], H * np.abs(path)) for leaf, path in paths.items()}}, "float64")
+        for formula in (root, *found):
+            box(formula)
+        told = (doubt <= SHARP * (1 + np.abs(wanted))) & ~box.jumps()
     got, wanted, doubt = np.broadcast_arrays(got, wanted, np.where(told, doubt, np.inf))
     near(got, wanted, doubt, f"derivative of {root}")
     return bool(told.mean() > 0.25)

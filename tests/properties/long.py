@@ -8,6 +8,7 @@ import json
 import multiprocessing
 import os
 import platform
+import queue
 import random
 import sys
 import tempfile
@@ -38,6 +39,7 @@ def work(process: int, arguments: argparse.Namespace, share: int, begun: float, 
             tally.add(check(setting))
         except Exception as error:
             failures.append({"setting": repr(setting), "error": "".join(traceback.format_exception(error)[-2:])[-3000:]})
+            reported = 0.0
         if time.time() - reported > 5:
             results.put((process, tally, failures, cases, False))
             reported = time.time()
@@ -99,8 +101,10 @@ def main() -> int:
         while sum(r[-1] for r in latest.values()) < len(workers):
             try:
                 process, *report = results.get(timeout=10)
+                for failure in report[1][len(latest[process][1]) if process in latest else 0 :]:
+                    print(json.dumps(failure, indent=1), flush=True)
                 latest[process] = tuple(report)
-            except Exception:
+            except queue.Empty:
                 if not any(w.is_alive() for w in workers):
                     break
             if time.time() - shown > 15:
