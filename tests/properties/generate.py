@@ -200,7 +200,9 @@ def _plain(rng: random.Random, name: str, first: Node, pool: Sequence[Node]) -> 
     """An operator on operands that broadcast."""
     pairs = [n for n in pool if n.axes | first.axes == I | J]
     others = [rng.choice(pairs if pairs and rng.random() < 0.6 else pool) for _ in range(ARITY[name] - 1)]
-    if name != "concat":
+    if name == "concat":
+        first, *others = [extract(n, 0, rng.randint(1, min(n.dim, 9))) for n in (first, *others)]
+    else:
         others = [n if n.dim in (1, first.dim) else extract(n, rng.randrange(n.dim), 1) for n in others]
     if name == "softmin":
         others[-1] = apply("square", extract(others[-1], 0, 1)) + 0.5
