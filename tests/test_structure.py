@@ -9,7 +9,10 @@ import pytest
 
 import pairfold
 
-FLOORS = ["formula", "reductions", "plan", "codegen", "runtime", "fold", "picture", "explain", "arrays", "lazy", "kernels", "__init__"]
+FLOORS = [
+    "formula", "reductions", "plan", "codegen", "runtime", "fold", "picture", "explain", "arrays", "lazy", "kernels", "cluster",
+    "__init__",
+]  # fmt: skip
 PACKAGE = Path(pairfold.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 

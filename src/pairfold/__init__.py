@@ -1,6 +1,6 @@
 """Pairfold: symbolic matrices F(x_i, y_j) that are reduced, and differentiated, without being stored."""
 
-from . import kernels
+from . import cluster, kernels
 from .formula.parse import FormulaError
 from .lazy import ComplexLazyTensor, LazyTensor, LinearOperator, Pm, Vi, Vj, block, cat, concat, diag, from_string, identity, take, where
 from .lazy.accuracy import accumulate
@@ -20,6 +20,7 @@ __all__ = [
     "accumulate",
     "block",
     "cat",
+    "cluster",
     "concat",
     "diag",
     "from_string",

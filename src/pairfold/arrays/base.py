@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from ..fold import Fold
 from ..runtime import memory
 from ..runtime.operand import Extent, Operand
@@ -75,6 +77,22 @@ class Backend(ABC):
     @abstractmethod
     def indices(self, value: Any, like: Any) -> Any:
         """Whole numbers, an array of any framework or a list, as an int64 array of this one, on the same device as `like`."""
+
+    @abstractmethod
+    def from_numpy(self, array: np.ndarray, like: Any) -> Any:
+        """A NumPy array as one of this framework, on the same device as `like`."""
+
+    @abstractmethod
+    def to_numpy(self, array: Any) -> np.ndarray:
+        """An array's numbers, without their derivatives, on the host; shared where that can be."""
+
+    @abstractmethod
+    def order(self, keys: Any) -> Any:
+        """The indices that sort a (N,) array, equal ones in the order that they have."""
+
+    @abstractmethod
+    def sum_by(self, values: Any, labels: Any, count: int) -> Any:
+        """The sums of the rows (N, D) of each label, (count, D)."""
 
     @abstractmethod
     def take_along(self, array: Any, index: Any) -> Any:

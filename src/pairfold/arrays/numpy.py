@@ -60,6 +60,19 @@ class NumPyBackend(Backend):
     def indices(self, value: Any, like: Any) -> Any:
         return np.asarray(value).astype(np.int64, copy=False)
 
+    def from_numpy(self, array: np.ndarray, like: Any) -> Any:
+        return array
+
+    def to_numpy(self, array: Any) -> np.ndarray:
+        return array
+
+    def order(self, keys: Any) -> Any:
+        return np.argsort(keys, kind="stable")
+
+    def sum_by(self, values: Any, labels: Any, count: int) -> Any:
+        sums = [np.bincount(labels, weights=column, minlength=count) for column in values.T]
+        return np.stack(sums, 1).astype(values.dtype, copy=False)
+
     def take_along(self, array: Any, index: Any) -> Any:
         return np.take_along_axis(array, index, -1)
 

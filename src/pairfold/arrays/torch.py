@@ -67,6 +67,18 @@ class TorchBackend(Backend):
     def indices(self, value: Any, like: Any) -> Any:
         return torch.as_tensor(value, device=like.device).long()
 
+    def from_numpy(self, array: np.ndarray, like: Any) -> Any:
+        return torch.as_tensor(array, device=like.device)
+
+    def to_numpy(self, array: Any) -> np.ndarray:
+        return array.detach().cpu().resolve_conj().resolve_neg().numpy()
+
+    def order(self, keys: Any) -> Any:
+        return keys.argsort(stable=True)
+
+    def sum_by(self, values: Any, labels: Any, count: int) -> Any:
+        return values.new_zeros(count, values.shape[1]).index_add(0, labels.long(), values)
+
     def free_bytes(self, like: Any) -> int | None:
         if not like.is_cuda:
             return super().free_bytes(like)

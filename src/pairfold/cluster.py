@@ -1,0 +1,352 @@
+"""Clusters of points, and the block-sparse masks that they make: KeOps's helpers, for NumPy arrays and PyTorch tensors alike.
+
+A mask of tiles is cheap where points that belong together lie next to each other: label the points (`grid_cluster`, or labels of your
+own), sort them by their labels (`sort_clusters`), see where each cluster begins and ends and where it lies (`cluster_ranges_centroids`),
+decide which clusters meet, and set ``K.ranges = from_matrix(...)`` or use ``K.blocks(...)``.
+
+Results are arrays of the framework of those that are given, on the same device; labels and ranges are int64.
+
+Examples
+--------
+>>> import numpy as np
+>>> from pairfold import Vi, Vj
+>>> from pairfold.cluster import cluster_ranges_centroids, from_matrix, grid_cluster, sort_clusters
+>>> x = np.random.default_rng(0).random((500, 2))
+>>> x, labels = sort_clusters(x, grid_cluster(x, 0.1))
+>>> ranges, centroids, _ = cluster_ranges_centroids(x, labels)
+>>> near = ((centroids[:, None] - centroids) ** 2).sum(-1) < 0.4**2
+>>> K = (-((Vi(x) - Vj(x)) ** 2).sum(-1) / (2 * 0.02**2)).exp()
+>>> K.ranges = from_matrix(ranges, ranges, near)
+>>> dense = np.exp(-((x[:, None] - x) ** 2).sum(-1) / (2 * 0.02**2))
+>>> np.allclose(K.sum(axis=1), dense.sum(axis=1))
+True
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .arrays import backend_of, is_array
+from .arrays.base import INTEGERS
+
+__all__ = [
+    "cluster_centroids",
+    "cluster_ranges",
+    "cluster_ranges_centroids",
+    "from_matrix",
+    "grid_cluster",
+    "sort_clusters",
+    "swap_axes",
+]
+
+LARGEST_KEY = 2**62  # of a cell, as one whole number
+
+
+def grid_cluster(x: Any, size: Any) -> Any:
+    """Label points by the cell of a grid in which they lie.
+
+    Parameters
+    ----------
+    x : array, (M, D)
+        Of any dimension.
+    size : float or array, (D,)
+        The lengths of a cell's sides.
+
+    Returns
+    -------
+    array of int64, (M,)
+        From 0 to C - 1 for C cells that hold points, in the order of the cells' coordinates. Two points have one label if and only if
+        they lie in one cell.
+
+    Raises
+    ------
+    ValueError
+        Where x has another shape or holds nan or infinity, or a side is not positive.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pairfold.cluster import grid_cluster
+    >>> grid_cluster(np.array([[0.0], [0.1], [0.9], [0.05], [0.5]]), 0.2)
+    array([0, 0, 2, 0, 1])
+    """
+    x = _points("grid_cluster", x)
+    backend = backend_of(x)
+    sides = size if is_array(size) else np.asarray(size, dtype="float64")
+    if not bool((sides > 0).all()) or tuple(sides.shape) not in ((), (1,), (x.shape[1],)):
+        raise ValueError(f"grid_cluster: size must be positive, one number or {x.shape[1]}, one for each coordinate, not {size!r}")
+    scaled = x / (size if is_array(size) and backend_of(size) is backend else backend.cast(backend.from_numpy(sides, x), backend.dtype(x)))
+    if not bool(backend.module.isfinite(scaled).all()):
+        raise ValueError("grid_cluster: the points hold nan or infinity, which lie in no cell")
+    cells = backend.cast(backend.module.floor(scaled), "int64")
+
+    def numbered(keys: Any) -> Any:
+        return backend.module.unique(keys, return_inverse=True)[1].reshape(-1)
+
+    keys, count = cells[:, 0] * 0, 1
+    for column in (cells[:, d] for d in range(cells.shape[1] if len(cells) else 0)):
+        column = column - column.min()
+        length = int(column.max()) + 1
+        if count * length > LARGEST_KEY:  # as many numbers as there are points at most
+            keys, column = numbered(keys), numbered(column)
+            count, length = len(cells), len(cells)
+        keys, count = keys * length + column, count * length
+    return numbered(keys)
+
+
+def sort_clusters(x: Any, lab: Any) -> tuple[Any, Any]:
+    """Sort points by their labels, so that those of a cluster lie next to each other. Points of one label keep their order.
+
+    Parameters
+    ----------
+    x : array, (M, …), or tuple or list of such arrays
+    lab : array of int, (M,)
+
+    Returns
+    -------
+    array, or tuple or list of arrays
+        Like x, sorted.
+    array of int, (M,)
+        The labels, sorted.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pairfold.cluster import sort_clusters
+    >>> sort_clusters(np.array([0.0, 5.0, 0.4, 2.0]), np.array([0, 2, 0, 1]))
+    (array([0. , 0.4, 2. , 5. ]), array([0, 0, 1, 2]))
+    """
+    lab = _labels("sort_clusters", lab)
+    backend = backend_of(lab)
+    order = backend.order(lab)
+
+    def sort(array: Any) -> Any:
+        if len(array) != len(order):
+            raise ValueError(f"sort_clusters: {len(order)} labels of an array of shape {tuple(array.shape)}")
+        return array[order]
+
+    return (type(x)(sort(a) for a in x) if isinstance(x, (tuple, list)) else sort(x)), lab[order]
+
+
+def cluster_ranges(lab: Any, Nlab: Any = None) -> Any:  # noqa: N803  # KeOps's name
+    """Where each cluster begins and ends among points that are sorted by their labels.
+
+    Parameters
+    ----------
+    lab : array of int, (M,)
+        From 0 to C - 1, in any order.
+    Nlab : array, (C,), optional
+        The number of points of each label, where it is known.
+
+    Returns
+    -------
+    array of int64, (C, 2)
+        The first point and one beyond the last.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pairfold.cluster import cluster_ranges
+    >>> cluster_ranges(np.array([0, 0, 0, 1, 2]))
+    array([[0, 3],
+           [3, 4],
+           [4, 5]])
+    """
+    counts = _counts(_labels("cluster_ranges", lab)) if Nlab is None else Nlab
+    backend = backend_of(counts)
+    ends = backend.cast(counts, "int64").cumsum(0)
+    return backend.module.stack([ends - backend.cast(counts, "int64"), ends], 1)
+
+
+def cluster_centroids(
+    x: Any,
+    lab: Any,
+    Nlab: Any = None,  # noqa: N803
+    weights: Any = None,
+    weights_c: Any = None,
+) -> Any:
+    """The mean of the points of each cluster. In PyTorch it is differentiable by the points and the weights.
+
+    Parameters
+    ----------
+    x : array, (M, D)
+    lab : array of int, (M,)
+        From 0 to C - 1, in any order.
+    Nlab : array, (C,), optional
+        The number of points of each label, where it is known.
+    weights : array, (M,), optional
+        Of each point; 1 by default.
+    weights_c : array, (C,), optional
+        Their sum over each cluster, where it is known.
+
+    Returns
+    -------
+    array, (C, D)
+        nan where a label has no points.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pairfold.cluster import cluster_centroids
+    >>> cluster_centroids(np.array([[0.0], [1.0], [4.0], [5.0], [4.5]]), np.array([0, 0, 1, 1, 1]))
+    array([[0.5],
+           [4.5]])
+    """
+    x, lab = _points("cluster_centroids", x), _labels("cluster_centroids", lab, len(x))
+    backend = backend_of(x)
+    count = len(Nlab if Nlab is not None else weights_c) if Nlab is not None or weights_c is not None else _many(lab)
+    if weights is None:
+        totals = _counts(lab) if Nlab is None else Nlab
+        sums = backend.sum_by(x, lab, count)
+    else:
+        weights = weights.reshape(-1, 1)
+        totals = backend.sum_by(weights, lab, count) if weights_c is None else weights_c
+        sums = backend.sum_by(x * weights, lab, count)
+    totals = backend.cast(totals.reshape(-1, 1), backend.dtype(sums))
+    return sums / backend.module.where(totals == 0, math.nan, totals)
+
+
+def cluster_ranges_centroids(x: Any, lab: Any, weights: Any = None, min_weight: float = 1e-9) -> tuple[Any, Any, Any]:
+    """The ranges, the means and the weights of the clusters.
+
+    Parameters
+    ----------
+    x : array, (M, D)
+    lab : array of int, (M,)
+        From 0 to C - 1, in any order.
+    weights : array, (M,), optional
+        Of each point; 1 by default.
+    min_weight : float
+        Smaller weights count as this one, so that a cluster of weights 0 has a mean too.
+
+    Returns
+    -------
+    array of int64, (C, 2)
+        As `cluster_ranges`.
+    array, (C, D)
+        As `cluster_centroids`.
+    array, (C,)
+        The sum of the weights of each cluster.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pairfold.cluster import cluster_ranges_centroids
+    >>> x, labels = np.array([[0.0], [0.5], [1.0], [2.0], [3.0]]), np.array([0, 0, 1, 1, 1])
+    >>> ranges, centroids, total = cluster_ranges_centroids(x, labels, weights=np.array([1, 0.5, 1, 1, 10]))
+    >>> ranges.tolist(), centroids.round(4).tolist(), total.tolist()
+    ([[0, 2], [2, 5]], [[0.1667], [2.75]], [1.5, 12.0])
+    """
+    x, lab = _points("cluster_ranges_centroids", x), _labels("cluster_ranges_centroids", lab, len(x))
+    backend, counts = backend_of(x), _counts(lab)
+    if weights is None:
+        totals = backend.cast(counts, backend.dtype(x))
+    else:
+        weights = weights.reshape(-1).clip(min_weight)
+        totals = backend.sum_by(weights[:, None], lab, len(counts))[:, 0]
+    return cluster_ranges(lab, counts), cluster_centroids(x, lab, counts, weights, None if weights is None else totals), totals
+
+
+def from_matrix(ranges_i: Any, ranges_j: Any, keep: Any) -> tuple[Any, ...]:
+    """KeOps's six arrays for a matrix that says which clusters of rows meet which clusters of columns: see ``K.ranges``.
+
+    Parameters
+    ----------
+    ranges_i : array of int, (R, 2)
+        The first row of each cluster, and one beyond the last.
+    ranges_j : array of int, (C, 2)
+        Those of the columns.
+    keep : array of bool, (R, C)
+
+    Returns
+    -------
+    ranges_i, slices_i, redranges_j : arrays of int64, (R, 2), (R,) and (S, 2)
+        The clusters of rows; for each, where its part of the ranges of columns ends; and the ranges of columns that they meet.
+    ranges_j, slices_j, redranges_i : arrays of int64, (C, 2), (C,) and (S, 2)
+        The same for the transposed matrix.
+
+    Raises
+    ------
+    ValueError
+        Where shapes do not fit together.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pairfold.cluster import from_matrix
+    >>> rows, columns = np.array([[2, 5], [7, 12]]), np.array([[1, 4], [4, 9], [20, 30]])
+    >>> made = from_matrix(rows, columns, np.array([[True, True, False], [False, True, False]]))
+    >>> [a.tolist() for a in made[:3]]
+    [[[2, 5], [7, 12]], [2, 3], [[1, 4], [4, 9], [4, 9]]]
+    >>> [a.tolist() for a in made[3:]]
+    [[[1, 4], [4, 9], [20, 30]], [1, 3, 3], [[2, 5], [2, 5], [7, 12]]]
+    """
+    ranges_i, ranges_j, keep = (a if is_array(a) else np.asarray(a) for a in (ranges_i, ranges_j, keep))
+    for name, ranges in (("ranges_i", ranges_i), ("ranges_j", ranges_j)):
+        if ranges.ndim != 2 or ranges.shape[1] != 2:
+            raise ValueError(f"from_matrix: {name} must have shape (clusters, 2), not {tuple(ranges.shape)}")
+    if tuple(keep.shape) != (len(ranges_i), len(ranges_j)):
+        raise ValueError(
+            f"from_matrix: keep must say for each of {len(ranges_i)} clusters of rows and {len(ranges_j)} of columns whether they meet, "
+            f"but has shape {tuple(keep.shape)}"
+        )
+    backend = backend_of(keep)
+    keep = keep != 0
+
+    def of_rows(rows: Any, columns: Any, keep: Any) -> tuple[Any, Any, Any]:
+        _, met = backend.module.where(keep)
+        return backend.cast(rows, "int64"), backend.cast(keep.sum(1).cumsum(0), "int64"), backend.cast(columns[met], "int64")
+
+    return (*of_rows(ranges_i, ranges_j, keep), *of_rows(ranges_j, ranges_i, keep.T))
+
+
+def swap_axes(ranges: Sequence[Any] | None) -> tuple[Any, ...] | None:
+    """The six arrays of the transposed matrix; None where there are none.
+
+    Examples
+    --------
+    >>> from pairfold.cluster import swap_axes
+    >>> swap_axes(("ranges_i", "slices_i", "redranges_j", "ranges_j", "slices_j", "redranges_i"))
+    ('ranges_j', 'slices_j', 'redranges_i', 'ranges_i', 'slices_i', 'redranges_j')
+    """
+    return None if ranges is None else (*ranges[3:6], *ranges[0:3])
+
+
+def _points(name: str, x: Any) -> Any:
+    if not is_array(x):
+        raise TypeError(f"{name} takes an array of points, (M, D), not {type(x).__name__}")
+    if x.ndim != 2 or x.shape[1] == 0:
+        raise ValueError(f"{name} takes an array of points, (M, D), not one of shape {tuple(x.shape)}")
+    return x
+
+
+def _labels(name: str, lab: Any, length: int | None = None) -> Any:
+    """Labels as an array (M,) of whole numbers."""
+    if not is_array(lab) or backend_of(lab).dtype(lab) not in INTEGERS:
+        kind = backend_of(lab).dtype(lab) if is_array(lab) else type(lab).__name__
+        raise TypeError(f"{name}: labels must be an array of whole numbers, (M,), not {kind}")
+    lab = lab.reshape(-1)
+    if length is not None and len(lab) != length:
+        raise ValueError(f"{name}: {len(lab)} labels for {length} points")
+    return lab
+
+
+def _many(lab: Any) -> int:
+    """How many clusters there are: labels are numbered from 0."""
+    if len(lab) == 0:
+        return 0
+    if int(lab.min()) < 0:
+        raise ValueError(
+            f"labels are numbered from 0, but one is {int(lab.min())}: number them, e.g. by unique(labels, return_inverse=True)"
+        )
+    return int(lab.max()) + 1
+
+
+def _counts(lab: Any) -> Any:
+    """The number of points of each label, int64."""
+    count = _many(lab)
+    return backend_of(lab).module.bincount(lab, minlength=count)

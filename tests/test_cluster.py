@@ -1,0 +1,153 @@
+"""Clusters against plain loops over points, for NumPy and PyTorch."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pairfold import LazyTensor, cluster
+
+torch = pytest.importorskip("torch")
+KINDS = ["numpy", "torch"]
+
+
+def give(array, kind):
+    return torch.from_numpy(np.asarray(array)) if kind == "torch" else np.asarray(array)
+
+
+def is_of(array, kind, dtype):
+    assert isinstance(array, torch.Tensor if kind == "torch" else np.ndarray)
+    assert str(array.dtype).endswith(dtype)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.integers(0, 60), st.integers(1, 5), st.sampled_from([0.3, 1.0, "each"]), st.sampled_from(KINDS),
+    st.sampled_from(["float32", "float64"]), st.integers(0, 2**32 - 1),
+)  # fmt: skip
+def test_grid(m, d, size, kind, dtype, seed):
+    random = np.random.default_rng(seed)
+    x = random.normal(size=(m, d)).astype(dtype)
+    sides = random.uniform(0.2, 2, d).astype(dtype) if size == "each" else size
+    labels = cluster.grid_cluster(give(x, kind), give(sides, kind) if size == "each" else size)
+    is_of(labels, kind, "int64")
+    cells = [tuple(c) for c in np.floor(x / (sides if size == "each" else np.array(size, dtype))).astype(int).tolist()]
+    numbers = {c: k for k, c in enumerate(sorted(set(cells)))}
+    np.testing.assert_array_equal(labels, [numbers[c] for c in cells])
+
+
+def test_cells_far_apart_are_told_apart():
+    """However many cells there are between the points, in however many dimensions."""
+    random = np.random.default_rng(0)
+    x = np.sign(random.normal(size=(400, 7))) * 10.0 ** random.integers(0, 15, (400, 7))
+    x = np.concatenate([x, x])
+    for kind in KINDS:
+        labels = np.asarray(cluster.grid_cluster(give(x, kind), 1e-2))
+        assert len(np.unique(labels)) == len(np.unique(x, axis=0))
+        np.testing.assert_array_equal(labels[:400], labels[400:])
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 50), st.integers(1, 12), st.sampled_from(KINDS), st.sampled_from(["float32", "float64"]), st.integers(0, 2**32 - 1))
+def test_sorted_clusters(m, labels, kind, dtype, seed):
+    random = np.random.default_rng(seed)
+    x, w, lab = (
+        random.normal(size=(m, 3)).astype(dtype),
+        random.random(m).astype(dtype) * (random.random(m) < 0.7),
+        random.integers(0, labels, m),
+    )
+    w = w.astype(dtype)
+    given = give(lab.astype(random.choice(["int32", "int64"])), kind)
+    (xs, ws), sorted_lab = cluster.sort_clusters((give(x, kind), give(w, kind)), given)
+    assert isinstance(cluster.sort_clusters([give(x, kind)], given)[0], list)
+    order = np.array(sorted(range(m), key=lambda i: lab[i]))
+    np.testing.assert_array_equal(xs, x[order])
+    np.testing.assert_array_equal(ws, w[order])
+    np.testing.assert_array_equal(sorted_lab, lab[order])
+    lifted = np.maximum(w.astype("f8"), 1e-9)
+    for weights, passed in ((np.ones(m), None), (lifted, give(w, kind))):
+        ranges, centroids, totals = cluster.cluster_ranges_centroids(give(x, kind), given, passed)
+        is_of(ranges, kind, "int64")
+        is_of(centroids, kind, dtype)
+        is_of(totals, kind, dtype)
+        count = lab.max() + 1
+        assert ranges.shape == (count, 2) and totals.shape == (count,)
+        for k in range(count):
+            own = lab == k
+            assert list(map(int, ranges[k])) == [(lab < k).sum(), (lab <= k).sum()]
+            want = (weights[own, None] * x[own]).sum(0) / weights[own].sum() if own.any() else np.full(3, np.nan)
+            np.testing.assert_allclose(centroids[k], want, rtol=1e-5, atol=1e-6)
+            np.testing.assert_allclose(totals[k], weights[own].sum(), rtol=1e-6)
+        np.testing.assert_array_equal(cluster.cluster_ranges(given), ranges)
+        np.testing.assert_allclose(
+            cluster.cluster_centroids(give(x, kind), given, weights=give(weights.astype(dtype), kind)), centroids, rtol=1e-5
+        )
+
+
+def test_means_are_differentiable():
+    random = np.random.default_rng(1)
+    x, w = (torch.tensor(random.random(s), requires_grad=True) for s in ((9, 2), (9,)))
+    labels = torch.tensor([0, 1, 2, 0, 1, 2, 0, 0, 2])
+    one_hot = torch.nn.functional.one_hot(labels).double().T
+
+    def grads(centroids):
+        return torch.autograd.grad(centroids.sin().sum(), (x, w))
+
+    found = grads(cluster.cluster_ranges_centroids(x, labels, w)[1])
+    want = grads((one_hot @ (w[:, None] * x)) / (one_hot @ w)[:, None])
+    for f, v in zip(found, want, strict=True):
+        torch.testing.assert_close(f, v)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 9), st.integers(1, 9), st.sampled_from(KINDS), st.integers(0, 2**32 - 1))
+def test_ranges_of_a_matrix(rows, columns, kind, seed):
+    """They are the tiles that the matrix says, for both axes."""
+    random = np.random.default_rng(seed)
+
+    def cuts(count):
+        ends = np.cumsum(random.integers(0, 7, count) + (np.arange(count) == 0))
+        return np.stack([ends - np.diff(ends, prepend=0), ends], 1)
+
+    r, c, keep = cuts(rows), cuts(columns), random.random((rows, columns)) < 0.5
+    made = cluster.from_matrix(*(give(a, kind) for a in (r.astype("int32"), c, keep)))
+    for a in made:
+        is_of(a, kind, "int64")
+    there = np.zeros((r[-1, 1], c[-1, 1]), bool)
+    for k in range(rows):
+        for l in range(columns):
+            there[r[k, 0] : r[k, 1], c[l, 0] : c[l, 1]] = keep[k, l]
+    x, y = random.random((len(there), 2)), random.random((there.shape[1], 2))
+    full = ((x[:, None] - y) ** 2).sum(-1)
+    K = ((LazyTensor(give(x[:, None], kind)) - LazyTensor(give(y[None], kind))) ** 2).sum(-1)
+    for ranges, matrix, dense in ((made, K, full * there), (cluster.swap_axes(made), K.T, (full * there).T)):
+        matrix.ranges = ranges
+        for axis in (0, 1):
+            np.testing.assert_allclose(matrix.sum(axis), dense.sum(axis), rtol=1e-12, atol=1e-12)
+    assert cluster.swap_axes(None) is None
+
+
+@pytest.mark.parametrize(
+    ("act", "error", "parts"),
+    [
+        (lambda x, l: cluster.grid_cluster(x[:, 0], 1.0), ValueError, ["(M, D)", "(5,)"]),
+        (lambda x, l: cluster.grid_cluster(x, 0.0), ValueError, ["positive", "0.0"]),
+        (lambda x, l: cluster.grid_cluster(x, np.ones(3)), ValueError, ["2, one for each coordinate"]),
+        (lambda x, l: cluster.grid_cluster(x / 0.0, 1.0), ValueError, ["nan or infinity"]),
+        (lambda x, l: cluster.grid_cluster([[1.0]], 1.0), TypeError, ["list"]),
+        (lambda x, l: cluster.sort_clusters(x, l * 1.0), TypeError, ["whole numbers", "float64"]),
+        (lambda x, l: cluster.sort_clusters(x[:3], l), ValueError, ["5 labels", "(3, 2)"]),
+        (lambda x, l: cluster.cluster_ranges(l - 1), ValueError, ["numbered from 0", "-1"]),
+        (lambda x, l: cluster.cluster_centroids(x, l[:4]), ValueError, ["4 labels for 5 points"]),
+        (lambda x, l: cluster.from_matrix(l, l, l), ValueError, ["ranges_i", "(clusters, 2)", "(5,)"]),
+        (lambda x, l: cluster.from_matrix([[0, 3]], [[0, 5]], np.ones((2, 1), bool)), ValueError, ["1 clusters of rows", "(2, 1)"]),
+    ],
+)  # fmt: skip
+@pytest.mark.filterwarnings("ignore:divide by zero", "ignore:invalid value")
+def test_messages(act, error, parts):
+    with pytest.raises(error) as caught:
+        act(np.arange(10.0).reshape(5, 2), np.array([0, 1, 1, 2, 0]))
+    for part in parts:
+        assert part in str(caught.value)
