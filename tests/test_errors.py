@@ -62,8 +62,8 @@ CASES = [
     (lambda: K.Kmin(2.0, axis=1), TypeError, ["whole number", "2.0"]),
     (lambda: K.Kmin(True, axis=1), TypeError, ["whole number", "True"]),
     # ---- axes
-    (lambda: K.min_argmin(), ValueError, ["min_argmin needs an axis"]),
-    (lambda: K.Kmin(1, axis=(0, 1)), TypeError, ["Kmin", "whole number", "(0, 1)"]),
+    (lambda: K.Kmin(36, axis=(0, 1)), ValueError, ["Kmin", "K = 36", "1 and 35", "(5, 7)"]),
+    (lambda: K.argKmin(1, axis=(0, 0)), ValueError, ["argKmin", "different ones", "(0, 0)"]),
     (lambda: K.sum(3), ValueError, ["axis must be 0 (rows), 1 (columns), or -1 or 2", "not 3", "(5, 7)"]),
     (lambda: K.sum(dim=-3), ValueError, ["-3"]),
     (lambda: K.logsumexp(2), ValueError, ["logsumexp", "the rows or the columns", "(5, 7)", "not along its inner axis"]),

@@ -123,6 +123,98 @@ def test_places(name, inner, batch, kind):
                 np.testing.assert_array_equal(np.asarray(getattr(lazy, name)((-1, -2))), want)
 
 
+def several_axes(full, batch):
+    """All sets of axes that are not batch axes, but the inner one alone."""
+    own = range(len(batch), full.ndim)
+    return [c for r in range(1, len(own) + 1) for c in itertools.combinations(own, r) if c != (len(batch) + 2,)]
+
+
+def flattened(full, axes):
+    """The dense array with those axes as its last one."""
+    return np.moveaxis(full, axes, range(-len(axes), 0)).reshape(*[n for k, n in enumerate(full.shape) if k not in axes], -1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("batch", [(), (2,), (2, 3)])
+@pytest.mark.parametrize("inner", [False, True])
+def test_selections_of_several_axes(inner, batch, kind):
+    lazy, full = problem(inner, batch, kind)
+    lazy, full = lazy.round(0), np.round(full)  # many ties
+    for axes in [*several_axes(full, batch), tuple(range(full.ndim))]:
+        entries = flattened(full, axes)
+        last = len(batch) + inner + 1
+        for K in {1, 3, min(30, entries.shape[-1])}:
+            order = np.argsort(entries, -1, kind="stable")[..., :K]
+            values = np.take_along_axis(entries, order, -1)
+            if inner and axes[-1] < last:
+                order, values = order.swapaxes(-1, -2), values.swapaxes(-1, -2)
+            found, index = lazy.Kmin_argKmin(K, axis=axes)
+            np.testing.assert_array_equal(found, values, strict=kind == "numpy")
+            np.testing.assert_array_equal(index, order, strict=kind == "numpy")
+            np.testing.assert_array_equal(lazy.Kmin(K, axis=axes), values)
+            np.testing.assert_array_equal(lazy.argKmin(K, axis=axes), order)
+            kept = np.asarray(lazy.argKmin(K, axis=axes, keepdims=True))
+            assert kept.shape == tuple(K if k == axes[-1] else 1 if k in axes else n for k, n in enumerate(full.shape))
+            np.testing.assert_array_equal(flattened(kept, axes), np.argsort(entries, -1, kind="stable")[..., :K])
+        for name in ("min", "max"):
+            value, place = getattr(lazy, f"{name}_arg{name}")(axes)
+            np.testing.assert_array_equal(value, getattr(entries, name)(-1))
+            np.testing.assert_array_equal(place, getattr(entries, f"arg{name}")(-1))
+            value, place = getattr(lazy, f"{name}_arg{name}")(axes, keepdims=True)
+            assert value.shape == place.shape == full.max(axes, keepdims=True).shape
+    np.testing.assert_array_equal(lazy.argKmin(4), np.argsort(full.ravel(), kind="stable")[:4])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("batch", [(), (2,)])
+def test_softmax_of_several_axes(batch, kind):
+    rng = np.random.default_rng(8)
+    for inner in (False, True):
+        lazy, full = problem(inner, batch, kind)
+        w = rng.normal(size=(7, 3)) if inner else rng.normal(size=7)
+        share = np.exp(full)
+        for axes in (several_axes(full, batch) if inner else [tuple(range(len(batch), full.ndim))]) + [tuple(range(full.ndim))]:
+            want = (share * w).sum(axes) / share.sum(axes)
+            np.testing.assert_allclose(lazy.sumsoftmaxweight(Vj(give(w, kind)), axis=axes), want, rtol=1e-13)
+            kept = lazy.sumsoftmaxweight(Vj(give(w, kind)), axis=axes, keepdims=True)
+            assert tuple(kept.shape) == share.sum(axes, keepdims=True).shape
+    lazy, full = problem(False, (), kind)
+    v = rng.normal(size=(7, 2))  # more components than the formula
+    share = np.exp(full) / np.exp(full).sum()
+    np.testing.assert_allclose(lazy.sumsoftmaxweight(Vj(give(v, kind)), axis=(0, 1)), (share[..., None] * v).sum((0, 1)), rtol=1e-13)
+
+
+def test_axes_that_do_not_exist():
+    lazy, _ = problem(False, (), "numpy")
+    assert isinstance(lazy.sum(2), LazyTensor)  # of the one component of each pair
+    np.testing.assert_allclose(lazy.sum((1, 2)), lazy.sum(1))
+    with pytest.raises(ValueError, match="not 3"):
+        lazy.sum((0, 3))
+
+
+OVER_BOTH = {  # of a symbolic matrix, and of the dense one
+    "Kmin": (lambda D, y: D.Kmin(5), lambda d, y: d.flatten().sort().values[:5]),
+    "min_argmin": (lambda D, y: D.min_argmin()[0], lambda d, y: d.min()),
+    "max_argmax": (lambda D, y: D.max_argmax()[0], lambda d, y: d.max()),
+    "sumsoftmaxweight": (
+        lambda D, y: D.sumsoftmaxweight(Vj(y), axis=(0, 1)),
+        lambda d, y: (d.flatten().softmax(0).reshape(6, 7)[..., None] * y).sum((0, 1)),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", list(OVER_BOTH))
+def test_derivatives_over_both_axes(name):
+    """To second order."""
+    x, y = (torch.tensor(a, requires_grad=True) for a in np.split(np.random.default_rng(9).normal(size=(13, 2)), [6]))
+    found = []
+    for reduce, D in zip(OVER_BOTH[name], [((Vi(x) - Vj(y)) ** 2).sum(-1), ((x[:, None] - y) ** 2).sum(-1)], strict=True):
+        out = reduce(D, y)
+        first = torch.autograd.grad(out.sin().sum(), (x, y), create_graph=True)
+        found.append((out, *first, *torch.autograd.grad(sum(g.square().sum() for g in first), (x, y))))
+    torch.testing.assert_close(*found, rtol=1e-10, atol=1e-12)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_places_of_nan(kind):
     x, y = np.arange(1.0, 5), np.arange(1.0, 7)

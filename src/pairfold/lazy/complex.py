@@ -197,6 +197,9 @@ class ComplexLazyTensor(ComplexParts, Elementwise, Vectors, Explained, Matrix, M
         found = self._kind.backend.complex(parts[..., : self._dim], parts[..., self._dim :])  # type: ignore[union-attr]
         return found if self._inner else found[..., 0]
 
+    def _results(self, formulas: tuple[Node, ...], reduction: Reduction, axis: int, dtype: str | None = None) -> tuple[Any, ...]:
+        raise no_meaning(reduction.name, self)
+
     def _finished(self, result: Any, axes: Set[int], keepdims: bool) -> Any:
         return self._kept(result, axes) if keepdims else result[()]
 

@@ -12,7 +12,7 @@ import numpy as np
 from ..arrays import is_array
 from ..arrays.base import Backend
 from ..fold import Fold, make_fold
-from ..formula.graph import Node, to_string
+from ..formula.graph import Node, const, to_string
 from ..reductions import KMIN, REDUCTIONS, LogSumExp, Reduction, Sum, SumSoftMaxWeight, WeightedLogSumExp
 from ..runtime.operand import Extent
 from ..runtime.pattern import Pattern
@@ -23,11 +23,23 @@ from .symbolic import Leaf, Symbolic, is_complex, merge, readable
 
 # Sums of ones are exact in float32 up to here.
 COUNTED_EXACTLY = 1 << 24
+NOWHERE = 2**63 - 1
 
 
 def _wide(dtype: str) -> str:
     """The type of what is only on its way to a result of that type."""
     return "float32" if dtype in ("float16", "bfloat16") else dtype
+
+
+def _over(total: Any, count: Any) -> Any:
+    """A total over a count: nan where nothing was counted."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return total / count
+
+
+def _placed(backend: Backend, index: Any) -> Any:
+    """Indices with -1 for `NOWHERE`."""
+    return backend.module.where(index == NOWHERE, -1, index)[()]
 
 
 class Asked(Exception):
@@ -51,6 +63,15 @@ class Folds(Symbolic):
 
     def _run(self, formulas: tuple[Node, ...], reduction: Reduction, axis: int, dtype: str | None = None) -> Any:
         """Reduce formulas over self's leaves along the rows or the columns, and give the results the shapes that the user expects."""
+        shape = reduction.shape([f.dim for f in formulas])
+        if not self._inner:
+            shape = shape[:-1]
+        results = self._results(formulas, reduction, axis, dtype)[: reduction.public]
+        shaped = tuple(r.reshape(*r.shape[:-1], *shape) for r in results)
+        return shaped[0] if len(shaped) == 1 else shaped
+
+    def _results(self, formulas: tuple[Node, ...], reduction: Reduction, axis: int, dtype: str | None = None) -> tuple[Any, ...]:
+        """All results of a reduction, those that only derivatives use included: (…, kept, dim) each."""
         if self._kind is None:
             raise TypeError(f"{self!r} is made of numbers alone: nothing tells its size, type or framework")
         backend, mask = self._kind.backend, self._mask
@@ -68,11 +89,7 @@ class Folds(Symbolic):
         if mask:
             kinds = [r.kind for r in fold.results]
             results = tuple(mask.put_back(r, kind, axis, len(self._batch)) for r, kind in zip(results, kinds, strict=True))
-        shape = reduction.shape(fold.dims)
-        if not self._inner:
-            shape = shape[:-1]
-        shaped = tuple(r.reshape(*self._batch, extent.kept, *shape) for r in results[: reduction.public])
-        return shaped[0] if len(shaped) == 1 else shaped
+        return results
 
     def _an_array(self) -> Any:
         """One of the arrays that self is made of: it tells the framework and the device."""
@@ -84,7 +101,8 @@ class Folds(Symbolic):
         if axis is None:
             return everything
         axes = axis if isinstance(axis, tuple) else (axis,)
-        if sorted(a.__index__() % self.ndim for a in axes if hasattr(a, "__index__")) == list(range(self.ndim)):
+        whole = [a.__index__() for a in axes if hasattr(a, "__index__")]
+        if sorted(a + self.ndim if a < 0 else a for a in whole) == list(range(self.ndim)):
             return everything
         chosen = {self._axis(name, a, None) for a in axes}
         if not axes or len(chosen) < len(axes):
@@ -138,36 +156,50 @@ class Folds(Symbolic):
         return self._merged(self._flat(values, axes), merging or reduction, dtype)
 
     def _flat(self, values: Any, axes: Set[int]) -> Any:
-        """The results of a reduction along rows or columns, with what is left to reduce as the last axis."""
+        """The results of a reduction along rows or columns, with what is left to reduce as the last axis; K best are left too."""
         assert self._kind is not None
+        several = values.ndim - len(self._batch) - 1 - self._inner
         if self._inner and INNER not in axes:
             values = self._kind.backend.module.moveaxis(values, -1, 0 if BATCH in axes else len(self._batch))
-        left = (len(self._batch) if BATCH in axes else 0) + ({ROWS, COLUMNS} <= axes) + (INNER in axes)
+        left = (len(self._batch) if BATCH in axes else 0) + ({ROWS, COLUMNS} <= axes) + several + (INNER in axes)
         kept, reduced = values.shape[: values.ndim - left], values.shape[values.ndim - left :]
         return values.reshape(*kept, math.prod(reduced))
 
-    def _merged(self, values: Any, reduction: Reduction, dtype: str | None = None) -> Any:
+    def _merged(self, values: Any, reduction: Reduction, dtype: str | None = None, weight: Any = None) -> Any:
         """An array reduced along its last axis."""
-        row: Any = type(self).__new__(type(self))
-        row._set_leaf(Leaf(values[..., None], "j"), inner=False)
-        results = row._run((row.formula,), reduction, COLUMNS, dtype)
-        return tuple(r[..., 0, :] for r in results) if isinstance(results, tuple) else results[..., 0][()]
+        rows: list[Any] = []
+        for array in (values,) if weight is None else (values, weight):
+            rows.append(type(self).__new__(type(self)))
+            rows[-1]._set_leaf(Leaf(array[..., None], "j"), inner=False)
+        formulas, row = merge(rows)
+        result = row._run(tuple(formulas), reduction, COLUMNS, dtype)
+        return result.reshape((*values.shape[:-1], *result.shape[values.ndim :]))[()]
 
-    def _kept(self, result: Any, axes: Set[int]) -> Any:
-        """A result with the axes that were reduced put back, of length 1."""
+    def _kept(self, result: Any, axes: Set[int], places: int = 1) -> Any:
+        """A result with the axes that were reduced put back, of length 1; the last of them has the `places` that are left of it."""
         batch = [1 if BATCH in axes else n for n in self._batch]
-        outer = [1 if axis in axes or n is None else n for axis, n in enumerate(self._lengths)]
-        inner = [1 if INNER in axes else self._dim] if self._inner else []
-        return result.reshape(*batch, *outer, *inner)
+        lengths = [1 if axis in axes or n is None else n for axis, n in enumerate(self._lengths)]
+        lengths += [1 if INNER in axes else self._dim] if self._inner else []
+        lengths[max(axes)] = places
+        return result.reshape(*batch, *lengths)
 
-    def _count(self, axes: Set[int]) -> int:
-        """How many numbers a reduction along these axes takes to one."""
-        if self._mask is not None:
-            raise ValueError(
-                f"how many pairs there are differs from row to row of a masked matrix {self.shape}: divide sums by counts of your own"
-            )
+    def _size(self, axes: Set[int]) -> int:
+        """How many numbers there are along these axes, masked ones too."""
         lengths = {BATCH: math.prod(self._batch), ROWS: self._lengths[0], COLUMNS: self._lengths[1], INNER: self._dim}
         return math.prod(1 if n is None else n for a in axes for n in [lengths[a]])
+
+    def _count(self, axes: Set[int]) -> Any:
+        """How many numbers a reduction along these axes takes to one: an array where a mask lets that differ."""
+        if self._mask is None:
+            return self._size(axes)
+        ones = self._with(const(1), False)
+        ones._batch = ()  # which share the mask
+        counts = ones._sums(axes & {ROWS, COLUMNS}, self._exact(axes)) * self._size(axes - {ROWS, COLUMNS})
+        return counts[..., None] if self._inner and INNER not in axes else counts
+
+    def _exact(self, axes: Set[int]) -> str:
+        """The type in which what is along these axes is counted exactly."""
+        return "float32" if self._size(axes) <= COUNTED_EXACTLY else "float64"
 
     # ---- sums
 
@@ -203,16 +235,29 @@ class Folds(Symbolic):
 
     @both_spellings
     def mean(self, axis: Axis = None, keepdims: bool = False, **accuracy: Any) -> Any:
-        """Mean; see `sum` for the parameters."""
+        """Mean; see `sum` for the parameters.
+
+        Of a masked matrix it is that of the pairs that are there, as of NumPy's masked arrays: nan for a row without any.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from pairfold import Vi, Vj
+        >>> x, y = np.random.rand(5, 3), np.random.rand(7, 3)
+        >>> K, dense = Vi(x) | Vj(y), x @ y.T
+        >>> np.allclose(K.mean(axis=1), dense.mean(axis=1))
+        True
+        >>> np.allclose(K.tril().mean(axis=1), [dense[i, : i + 1].mean() for i in range(5)])
+        True
+        """
         axes = self._axes("mean", axis)
         if axes == {INNER}:
             return self._apply("sum", inner=keepdims) / self._dim
-        mean = self._sums(axes, **accuracy) / self._count(axes)
-        return self._finished(mean, axes, keepdims)
+        return self._finished(_over(self._sums(axes, **accuracy), self._count(axes)), axes, keepdims)
 
     @both_spellings
     def var(self, axis: Axis = None, keepdims: bool = False, ddof: float | None = None, correction: float | None = None) -> Any:
-        """Variance, in two passes: about the mean, so that data far from 0 lose nothing.
+        """Variance, in two passes: about the mean, so that data far from 0 lose nothing. Of a masked matrix see `mean`.
 
         Parameters
         ----------
@@ -240,16 +285,19 @@ class Folds(Symbolic):
             about = self - self._apply("sum", inner=True) / self.formula.dim
             return about._apply("square")._apply("sum", inner=keepdims) / max(self.formula.dim - off, 0)
         # What is left of the mean's own rounding is the mean of the deviations.
-        mean = self._kept(self._sums(axes) / self._count(axes), axes)
+        n = self._count(axes)
+        mean = self._kept(_over(self._sums(axes), n), axes)
         about = self - (self._lift(mean) if self._inner else self._lift(mean[..., None])._without_inner())
         squares = about._apply("square")
         if INNER in axes:
             about, squares = about._apply("sum", inner=False), squares._apply("sum", inner=False)
         both = about._apply("concat", squares, inner=True)._sums(axes - {INNER})
-        n, half = self._count(axes), both.shape[-1] // 2
+        half = both.shape[-1] // 2
         rest, total = both[..., :half], both[..., half:]
-        found = total - rest * rest / n
-        found = self._kind.backend.module.maximum(found, found * 0) / max(n - off, 0)  # type: ignore[union-attr]
+        if self._mask is not None and not (self._inner and INNER not in axes):
+            n = n[..., None]
+        found = total - _over(rest * rest, n)
+        found = _over(self._kind.backend.module.maximum(found, found * 0), (n - off) * (n > off))  # type: ignore[union-attr]
         return self._finished(found if self._inner and INNER not in axes else found[..., 0], axes, keepdims)
 
     @both_spellings
@@ -295,8 +343,40 @@ class Folds(Symbolic):
 
     @both_spellings
     def sumsoftmaxweight(self, weight: Any, axis: Axis = None, keepdims: bool = False, **accuracy: Any) -> Any:
-        """Σ exp · weight / Σ exp along the rows or the columns: the mean of the weights under the softmax, as in attention."""
-        return self._along_one(SumSoftMaxWeight(accumulation_of(**accuracy)), axis, keepdims, weight)
+        """Σ exp · weight / Σ exp: the mean of the weights under the softmax, as in attention.
+
+        Parameters
+        ----------
+        weight : LazyTensor or array
+            Of one component or as many as self; the result then has as many as the longer.
+        axis, keepdims, accumulate
+            As for `sum`. Along the inner axis together with others alone.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from pairfold import Vi, Vj
+        >>> q, k, v = np.random.rand(5, 3), np.random.rand(7, 3), np.random.rand(7, 2)
+        >>> shares = np.exp(q @ k.T)
+        >>> np.allclose((Vi(q) | Vj(k)).sumsoftmaxweight(Vj(v), axis=1), shares @ v / shares.sum(1, keepdims=True))
+        True
+        """
+        reduction = SumSoftMaxWeight(accumulation_of(**accuracy))
+        axes = self._axes(reduction.name, axis)
+        if len(axes) == 1:
+            return self._along_one(reduction, axis, keepdims, weight)
+        formulas, whole = merge((self, weight))
+        assert whole._kind is not None
+        module, dtype = whole._kind.backend.module, whole._kind.backend.real(whole._kind.dtype)
+        # The mean of those of rows or columns, as the sums of their exponentials have it.
+        first = COLUMNS if COLUMNS in axes else ROWS
+        means, logs = whole._results(tuple(formulas), reduction, first, _wide(dtype))
+        logs = module.broadcast_to(logs, means.shape)
+        means = module.where(logs > -math.inf, means, 0)
+        if not whole._inner:
+            means, logs = means[..., 0], logs[..., 0]
+        result = whole._merged(whole._flat(logs, axes), reduction, dtype, whole._flat(means, axes))
+        return whole._kept(result, axes) if keepdims else result
 
     def _sums(self, axes: Set[int], dtype: str | None = None, **accuracy: Any) -> Any:
         """Sums as they are needed on the way to a result, of numbers of that type."""
@@ -342,8 +422,7 @@ class Folds(Symbolic):
         ones = self._apply("ne", 0)
         if axes == {INNER}:
             return ones._apply("sum", inner=keepdims)
-        exact = "float32" if self._count(axes) <= COUNTED_EXACTLY else "float64"
-        counts = self._kind.backend.cast(ones._sums(axes, exact), "int64")  # type: ignore[union-attr]
+        counts = self._kind.backend.cast(ones._sums(axes, self._exact(axes)), "int64")  # type: ignore[union-attr]
         return self._kept(counts, axes) if keepdims else counts[()]
 
     # ---- selections
@@ -365,99 +444,151 @@ class Folds(Symbolic):
         Along several axes it counts in the order of the numbers of the dense array, as in NumPy: ``i * N + j``. Along the inner axis
         alone the result is a LazyTensor.
         """
-        return self._place("min", axis, keepdims)
+        return self._extreme("argmin", axis, keepdims)
 
     @both_spellings
     def argmax(self, axis: Axis = None, keepdims: bool = False) -> Any:
         """Index of the maximum, int64; ties go to the lowest, nan counts as largest. -1 where there is none. See `argmin`."""
-        return self._place("max", axis, keepdims)
+        return self._extreme("argmax", axis, keepdims)
 
-    def _place(self, name: str, axis: Axis, keepdims: bool) -> Any:
-        axes = self._axes(f"arg{name}", axis)
+    @both_spellings
+    def min_argmin(self, axis: Axis = None, keepdims: bool = False) -> Any:
+        """Minimum and its index, as of `min` and `argmin`: two arrays from one pass; along the inner axis alone two LazyTensors."""
+        return self._extreme("min_argmin", axis, keepdims)
+
+    @both_spellings
+    def max_argmax(self, axis: Axis = None, keepdims: bool = False) -> Any:
+        """Maximum and its index, as of `max` and `argmax`: two arrays from one pass; along the inner axis alone two LazyTensors."""
+        return self._extreme("max_argmax", axis, keepdims)
+
+    def _extreme(self, name: str, axis: Axis, keepdims: bool) -> Any:
+        axes = self._axes(name, axis)
+        *of_values, of_indices = name.split("_")
         if axes == {INNER}:
-            return self._apply(f"arg{name}", inner=keepdims)
+            found = tuple(self._apply(part, inner=keepdims) for part in (*of_values, of_indices))
+            return found if of_values else found[0]
         if len(axes) == 1:
-            return self._along_one(REDUCTIONS[f"arg{name}"](), axis, keepdims)
+            return self._along_one(REDUCTIONS[name](), axis, keepdims)
+        plain = of_indices.removeprefix("arg")
+        values, index = self._candidates(REDUCTIONS[f"{plain}_{of_indices}"](), axes)
+        backend = self._kind.backend  # type: ignore[union-attr]
+        value = self._merged(values, REDUCTIONS[plain]())
+        if 0 in self.shape:
+            place = backend.indices(np.full(value.shape, -1), values)[()]
+        else:
+            best = (values == value[..., None]) | (values != values)
+            place = _placed(backend, backend.module.amin(backend.module.where(best, index, NOWHERE), -1))
+        found = (self._finished(value, axes, keepdims), self._kept(place, axes) if keepdims else place)
+        return found if of_values else found[1]
+
+    def _candidates(self, reduction: Reduction, axes: Set[int]) -> tuple[Any, Any]:
+        """Of each row, or each column, what a reduction to values and indices selects: those along several axes are among them.
+
+        As the last axis of two arrays, the indices as the dense array along those axes has them, `NOWHERE` where there is no pair.
+        """
         first = COLUMNS if COLUMNS in axes else ROWS
         kind = self._kind
-        dtype = _wide(kind.backend.real(kind.dtype)) if kind else None
-        values, index = self._run((self.formula,), REDUCTIONS[f"{name}_arg{name}"](), first, dtype)
+        values, index = self._run((self.formula,), reduction, first, kind and _wide(kind.backend.real(kind.dtype)))
         assert kind is not None
-        backend = kind.backend
-        if 0 in self.shape:
-            missing = self._flat(values, axes).shape[:-1]
-            found = backend.indices(np.full(missing, -1), values)
-            return self._kept(found, axes) if keepdims else found[()]
+        backend, behind = kind.backend, values.ndim - len(self._batch) - 1
 
         def numbers(count: int, behind: int) -> Any:
             """0, 1 … along an axis, with so many axes behind it."""
             return backend.indices(np.arange(count).reshape(-1, *[1] * behind), values)
 
-        inner = int(self._inner)
+        there = index >= 0
         if {ROWS, COLUMNS} <= axes:
-            index = index + numbers(values.shape[len(self._batch)], inner) * self._count({COLUMNS})
+            index = index + numbers(values.shape[len(self._batch)], behind) * self._size({COLUMNS})
         if INNER in axes:
-            index = index * self.formula.dim + numbers(self.formula.dim, 0)
+            index = index * self._dim + numbers(self._dim, 0)
         if BATCH in axes:
-            a_batch = self._count(axes - {BATCH})
-            index = index + numbers(math.prod(self._batch), 1 + inner).reshape(*self._batch, *[1] * (1 + inner)) * a_batch
-        found = self._best(self._flat(values, axes), self._flat(index, axes), name)
-        return self._kept(found, axes) if keepdims else found
-
-    def _best(self, values: Any, index: Any, name: str) -> Any:
-        """The lowest index of a minimum or maximum along the last axis of an array of at least one number there."""
-        module = self._kind.backend.module  # type: ignore[union-attr]
-        best = self._merged(values, REDUCTIONS[name]())[..., None]
-        return module.amin(module.where((values == best) | (values != values), index, 2**63 - 1), -1)
+            a_batch = self._size(axes - {BATCH})
+            index = index + numbers(math.prod(self._batch), 0).reshape(*self._batch, *[1] * (1 + behind)) * a_batch
+        return self._flat(values, axes), self._flat(backend.module.where(there, index, NOWHERE), axes)
 
     @both_spellings
-    def min_argmin(self, axis: Axis = None, keepdims: bool = False) -> Any:
-        """Minimum along the rows or the columns, and its index: two arrays from one pass; along the inner axis two LazyTensors."""
-        if axis is not None and self._axes("min_argmin", axis) == {INNER}:
-            return self.min(axis, keepdims), self.argmin(axis, keepdims)
-        return self._along_one(REDUCTIONS["min_argmin"](), axis, keepdims)
+    def Kmin(self, K: int, axis: Axis = None, keepdims: bool = False) -> Any:  # noqa: N802, N803  # KeOps's names
+        """The K smallest values along rows, columns or several axes, in increasing order; nan comes last.
 
-    @both_spellings
-    def max_argmax(self, axis: Axis = None, keepdims: bool = False) -> Any:
-        """Maximum along the rows or the columns, and its index: two arrays from one pass; along the inner axis two LazyTensors."""
-        if axis is not None and self._axes("max_argmax", axis) == {INNER}:
-            return self.max(axis, keepdims), self.argmax(axis, keepdims)
-        return self._along_one(REDUCTIONS["max_argmax"](), axis, keepdims)
-
-    @both_spellings
-    def Kmin(self, K: int, axis: Axis = None) -> Any:  # noqa: N802, N803  # KeOps's names
-        """The K smallest values along the rows or the columns, in increasing order; nan comes last.
+        Parameters
+        ----------
+        K : int
+            At most as many as there are along these axes.
+        axis, keepdims
+            As for `sum`, but for the inner axis alone. With ``keepdims`` the K values stay where the axis was that is reduced, the last
+            one of several, as in `torch.topk`.
 
         Returns
         -------
-        array, (M, K), or (M, K, D) where each pair has a vector
+        array, (…, M, K) along the columns, (…, N, K) along the rows, (…, K) along both
+            With D behind, where each pair has a vector and the inner axis is not reduced.
 
         Raises
         ------
         ValueError
-            Where K is no whole number from 1 to the number of columns.
+            Where K is no whole number from 1 to the number of values.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from pairfold import Vi, Vj
+        >>> x, y = np.random.rand(5, 3), np.random.rand(7, 3)
+        >>> K, dense = Vi(x) | Vj(y), x @ y.T
+        >>> np.allclose(K.Kmin(2, axis=1), np.sort(dense, axis=1)[:, :2]), np.allclose(K.Kmin(2), np.sort(dense.ravel())[:2])
+        (True, True)
         """
-        return self._k_smallest("Kmin", K, axis)
+        return self._k_smallest("Kmin", K, axis, keepdims)
 
     @both_spellings
-    def argKmin(self, K: int, axis: Axis = None) -> Any:  # noqa: N802, N803
-        """The indices, int64, of the K smallest values along the rows or the columns; ties go to the lowest. See `Kmin`."""
-        return self._k_smallest("argKmin", K, axis)
+    def argKmin(self, K: int, axis: Axis = None, keepdims: bool = False) -> Any:  # noqa: N802, N803
+        """The indices, int64, of the K smallest values; ties go to the lowest; -1 where there is none. See `Kmin`.
+
+        Along several axes they count in the order of the numbers of the dense array, as for `argmin`.
+        """
+        return self._k_smallest("argKmin", K, axis, keepdims)
 
     @both_spellings
-    def Kmin_argKmin(self, K: int, axis: Axis = None) -> Any:  # noqa: N802, N803
-        """The K smallest values and their indices: two arrays from one pass. See `Kmin`."""
-        return self._k_smallest("Kmin_argKmin", K, axis)
+    def Kmin_argKmin(self, K: int, axis: Axis = None, keepdims: bool = False) -> Any:  # noqa: N802, N803
+        """The K smallest values and their indices: two arrays from one pass. See `Kmin` and `argKmin`."""
+        return self._k_smallest("Kmin_argKmin", K, axis, keepdims)
 
-    def _k_smallest(self, name: str, K: int, axis: Any) -> Any:  # noqa: N803
+    def _k_smallest(self, name: str, K: int, axis: Axis, keepdims: bool) -> Any:  # noqa: N803
         if isinstance(K, bool) or not hasattr(K, "__index__"):
             raise TypeError(f"{name} takes a whole number K, not {K!r}")
-        K = K.__index__()
-        chosen = self._axis(name, axis, None)
-        there = K if chosen == INNER else self.shape[len(self._batch) + chosen]
+        K, axes = K.__index__(), self._axes(name, axis)
+        if axes == {INNER}:
+            raise ValueError(f"{name} runs along the rows or the columns of {self.shape}, not along its inner axis")
+        there = self._size(axes)
         if not 1 <= K <= there:
-            raise ValueError(f"{name} with K = {K}: K must lie between 1 and {there}, the length of axis {axis} of {self.shape}")
-        return self._along_one(KMIN[name](K), axis)
+            what = f"the length of axis {axis}" if len(axes) == 1 else "how many numbers there are"
+            raise ValueError(f"{name} with K = {K}: K must lie between 1 and {there}, {what}, of {self.shape}")
+        several = len(axes) > 1
+        results = self._k_of_several(name, K, axes) if several else self._along_one(KMIN[name](K), axis)
+        if not keepdims:
+            return results
+
+        def kept(result: Any) -> Any:
+            return self._kept(result if axes != {ROWS} else result.swapaxes(len(self._batch), len(self._batch) + 1), axes, K)
+
+        return tuple(map(kept, results)) if isinstance(results, tuple) else kept(results)
+
+    def _k_of_several(self, name: str, K: int, axes: Set[int]) -> Any:  # noqa: N803
+        """Those along several axes are among those of each row, or of each column."""
+        of_each = min(K, self._size({COLUMNS if COLUMNS in axes else ROWS}))
+        values, index = self._candidates(KMIN["Kmin_argKmin"](of_each), axes)
+        kind = self._kind
+        assert kind is not None
+        backend = kind.backend
+        if INNER in axes or self._mask is not None:  # so that ties go to the lowest index, and places without pairs come last
+            order = backend.module.argsort(index, -1)
+            values, index = backend.take_along(values, order), backend.take_along(index, order)
+        best = self._merged(values, KMIN["argKmin"](K))
+        values = backend.cast(backend.take_along(values, best), backend.real(kind.dtype))
+        index = _placed(backend, backend.take_along(index, best))
+        found = {"Kmin": (values,), "argKmin": (index,)}.get(name, (values, index))
+        if self._inner and INNER not in axes:
+            found = tuple(r.swapaxes(-1, -2) for r in found)
+        return found if len(found) > 1 else found[0]
 
     # ---- products
 

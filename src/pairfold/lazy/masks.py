@@ -85,8 +85,8 @@ class Masks(Symbolic):
     """Matrices of which some pairs are there: those outside take no part in a reduction, as if they were not in the matrix."""
 
     def tril(self, k: int = 0) -> LazyTensor:
-        """The pairs with j ≤ i + k, on and below a diagonal. Sums and products are those of `numpy.tril`; for minima, softmax and the
-        like the other pairs are not there (causal attention, say). Blocks above the diagonal are skipped.
+        """The pairs with j ≤ i + k, on and below a diagonal. Sums and products are those of `numpy.tril`; for means, minima, softmax and
+        the like the other pairs are not there (causal attention, say). Blocks above the diagonal are skipped.
 
         Examples
         --------
