@@ -10,8 +10,8 @@ import pytest
 import pairfold
 
 FLOORS = [
-    "formula", "reductions", "plan", "codegen", "runtime", "fold", "picture", "explain", "arrays", "lazy", "kernels", "cluster",
-    "__init__",
+    "formula", "reductions", "plan", "codegen", "runtime", "fold", "picture", "explain", "arrays", "krylov", "lazy", "kernels",
+    "cluster", "linalg", "__init__",
 ]  # fmt: skip
 PACKAGE = Path(pairfold.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))

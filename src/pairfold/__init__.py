@@ -1,6 +1,6 @@
 """Pairfold: symbolic matrices F(x_i, y_j) that are reduced, and differentiated, without being stored."""
 
-from . import cluster, kernels
+from . import cluster, kernels, linalg
 from .formula.parse import FormulaError
 from .lazy import ComplexLazyTensor, LazyTensor, LinearOperator, Pm, Vi, Vj, block, cat, concat, diag, from_string, identity, take, where
 from .lazy.accuracy import accumulate
@@ -27,6 +27,7 @@ __all__ = [
     "get_num_threads",
     "identity",
     "kernels",
+    "linalg",
     "progress",
     "set_num_threads",
     "take",

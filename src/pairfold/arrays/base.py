@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,10 @@ from ..fold import Fold
 from ..runtime import memory
 from ..runtime.operand import Extent, Operand
 from ..runtime.pattern import Pattern
+
+Apply = Callable[[Any], Any]
+Product = Callable[[Sequence[Any]], Apply]
+Solve = Callable[[Apply, Any], Any]
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
@@ -101,6 +105,25 @@ class Backend(ABC):
     def free_bytes(self, like: Any) -> int | None:
         """How much memory there is for more arrays on the device of `like`; None where nothing tells."""
         return memory.free_bytes()
+
+    def detach(self, array: Any) -> Any:
+        """The array's numbers alone, by which nothing is differentiated."""
+        return array
+
+    def solution(self, solve: Solve, product: Product, b: Any, arrays: Sequence[Any]) -> Any:
+        """What `solve` finds for the product with a Hermitian matrix made of arrays, and for b; differentiable by b and the arrays where
+        the framework is.
+
+        Parameters
+        ----------
+        solve : callable
+            Takes the matrix's product, a callable, and b; gives x such that product(x) = b.
+        product : callable
+            Takes arrays and gives the product of the matrix made of them.
+        b : array
+        arrays : sequence of array
+        """
+        return solve(product(arrays), b)
 
     def differentiable(self, arrays: Sequence[Any]) -> bool:
         """Whether results would be differentiated by some of the arrays."""

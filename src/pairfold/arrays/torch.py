@@ -11,7 +11,7 @@ import torch
 from ..fold import AXIS_OF, Fold
 from ..runtime.operand import Extent, Operand, batch_offsets
 from ..runtime.pattern import Pattern
-from .base import FLOATS, STORED, Backend
+from .base import FLOATS, STORED, Backend, Product, Solve
 
 if TYPE_CHECKING:
     from ..runtime.cuda import Queue
@@ -59,7 +59,7 @@ class TorchBackend(Backend):
         return torch.full((1,), value, dtype=DTYPES[dtype], device=like.device)
 
     def cast(self, array: Any, dtype: str) -> Any:
-        return array.to(DTYPES[dtype])
+        return array.to(getattr(torch, dtype))
 
     def complex(self, real: Any, imag: Any) -> Any:
         return torch.complex(real, imag)
@@ -68,7 +68,7 @@ class TorchBackend(Backend):
         return torch.as_tensor(value, device=like.device).long()
 
     def from_numpy(self, array: np.ndarray, like: Any) -> Any:
-        return torch.as_tensor(array, device=like.device)
+        return torch.as_tensor(np.require(array, requirements=["C", "W"]), device=like.device)
 
     def to_numpy(self, array: Any) -> np.ndarray:
         return array.detach().cpu().resolve_conj().resolve_neg().numpy()
@@ -94,6 +94,12 @@ class TorchBackend(Backend):
         own = -2 if rows else -1
         offsets = batch_offsets(batch, shape[:own], [s * bytes for s in strides[:own]])
         return Operand(array.data_ptr(), strides[-2] * bytes if rows else 0, strides[-1] * bytes, offsets, NAMES[array.dtype])
+
+    def detach(self, array: Any) -> Any:
+        return array.detach()
+
+    def solution(self, solve: Solve, product: Product, b: Any, arrays: Sequence[Any]) -> Any:
+        return _Solution.apply(solve, product, b, *arrays)
 
     def differentiable(self, arrays: Sequence[Any]) -> bool:
         if torch._C._are_functorch_transforms_active():
@@ -220,3 +226,32 @@ class _Fold(torch.autograd.Function):
                 # What was broadcast collects its gradient from everywhere: a parameter from all rows, any array from all batches.
                 gradients[k] = (part if fold.variables[k].axes else part.sum(-2)).sum_to_size(arrays[k].shape)
         return (None, None, None, None, None, *gradients)
+
+
+class _Solution(torch.autograd.Function):
+    """x with A x = b, by a solver that autograd does not look into: A dx = db - dA x."""
+
+    @staticmethod
+    def forward(ctx: Any, solve: Solve, product: Product, b: Any, *arrays: Any) -> Any:
+        x = solve(product([a.detach() for a in arrays]), b)
+        ctx.solve, ctx.product = solve, product
+        ctx.save_for_backward(x, *arrays)
+        return x
+
+    @staticmethod
+    def backward(ctx: Any, cotangent: Any) -> tuple[Any, ...]:
+        x, *arrays = ctx.saved_tensors
+        of_b = _Solution.apply(ctx.solve, ctx.product, cotangent, *arrays)  # A is Hermitian
+        wanted = [k for k in range(len(arrays)) if ctx.needs_input_grad[3 + k]]
+        gradients: list[Any] = [None] * len(arrays)
+        if wanted:
+            with torch.enable_grad():
+                # New views, since one array may have been computed from another.
+                values = [a.view_as(a) for a in arrays]
+                residual = ctx.product(values)(x)
+            found = torch.autograd.grad(
+                residual, [values[k] for k in wanted], -of_b, create_graph=torch.is_grad_enabled(), allow_unused=True
+            )
+            for k, gradient in zip(wanted, found, strict=True):
+                gradients[k] = gradient
+        return (None, None, of_b if ctx.needs_input_grad[2] else None, *gradients)

@@ -34,6 +34,10 @@ class Block(LinearOperator):
         sums = [reduce(add, of_row) if of_row else full(b, 0.0, n, 1) for of_row, n in zip(products, self.heights, strict=True)]
         return _below(sums, np.broadcast_shapes(self.shape[:-2], b.shape[:-2]), b.shape[-1])
 
+    def _mapped(self, change: Callable[[Any], Any]) -> Block:
+        rows = [[None if p is None else p._mapped(change) for p in row] for row in self.rows]
+        return Block(rows, self.heights, self.widths)
+
     @property
     def T(self) -> Block:  # noqa: N802
         rows = [[None if p is None else p.T for p in column] for column in zip(*self.rows, strict=True)]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from copy import copy
 from functools import reduce
 from operator import add
 from typing import Any
@@ -14,12 +15,13 @@ from ..arrays import backend_of, is_array
 from ..formula.graph import to_string
 from ..runtime import memory
 from .axes import BATCH, COLUMNS, ROWS, Axis, both_spellings
+from .solvable import Solvable
 from .symbolic import Kind, Symbolic, common, is_complex, kind_of, number, readable
 
 Part = Any  # a LazyTensor with one number for each pair, or a LinearOperator
 
 
-class LinearOperator:
+class LinearOperator(Solvable):
     """A matrix that is known by its products with arrays: made of LazyTensors by ``@``, `identity`, `diag` and `block`.
 
     ``A @ b`` applies its parts one after the other, in memory linear in the lengths of its sides, and is differentiable in PyTorch to
@@ -85,6 +87,13 @@ class LinearOperator:
 
     def _text(self) -> str:
         raise NotImplementedError
+
+    def _mapped(self, change: Callable[[Any], Any]) -> Any:
+        made = copy(self)
+        made._parts = tuple(p._mapped(change) for p in self._parts)
+        kinds = [p._kind for p in made._parts if p._kind is not None]
+        made._kind = reduce(common, kinds) if kinds else None
+        return made
 
     # ---- what it is
 
@@ -273,6 +282,9 @@ class Diagonal(LinearOperator):
     def _an_array(self) -> Any:
         return self.values.real
 
+    def _mapped(self, change: Callable[[Any], Any]) -> Any:
+        return Diagonal(change(self.values))
+
     def _times(self, b: Any) -> Any:
         return self.values[..., None] * b
 
@@ -300,6 +312,9 @@ class Array(LinearOperator):
 
     def _an_array(self) -> Any:
         return self.array.real
+
+    def _mapped(self, change: Callable[[Any], Any]) -> Any:
+        return Array(change(self.array))
 
     def _times(self, b: Any) -> Any:
         return self.array @ b
@@ -329,6 +344,10 @@ class Multiple(LinearOperator):
         self.factor = factor
         super().__init__(part.shape[-2:], (part,))
         self._complex = part._complex or is_complex(factor)
+
+    def _mapped(self, change: Callable[[Any], Any]) -> Any:
+        factor = change(self.factor) if is_array(self.factor) else self.factor
+        return Multiple(factor, self._parts[0]._mapped(change))
 
     def _times(self, b: Any) -> Any:
         return self.factor * self._parts[0]._times(b)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import reduce
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import numpy as np
@@ -12,6 +13,7 @@ from ..arrays.base import COMPLEX, STORED, Backend
 from ..fold import flip, renumber
 from ..formula.graph import Node, apply, const, to_string, var
 from ..formula.parse import to_keops
+from .solvable import Solvable
 
 if TYPE_CHECKING:
     from .masks import Mask
@@ -52,7 +54,7 @@ class Leaf:
         return tuple(self.value.shape[: -1 if self.axis == "p" else -2])
 
 
-class Symbolic:
+class Symbolic(Solvable):
     """The state of a `LazyTensor`; its methods are in the classes that it inherits, by subject."""
 
     # NumPy and PyTorch leave operators with an array on the left to us.
@@ -204,6 +206,13 @@ class Symbolic:
     def t(self) -> LazyTensor:
         """As ``T``."""
         return self.T
+
+    def _mapped(self, change: Callable[[Any], Any]) -> Any:
+        made = self._with(self.formula, self._inner)
+        made.leaves = tuple(leaf if isinstance(leaf.value, float) else Leaf(change(leaf.value), leaf.axis) for leaf in self.leaves)
+        kinds = [kind_of(leaf.value) for leaf in made.leaves if not isinstance(leaf.value, float)]
+        made._kind = reduce(common, kinds) if kinds else None
+        return made
 
     # ---- axes
     def _axis(self, name: str, axis: int | None, dim: int | None) -> int:
