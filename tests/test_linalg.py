@@ -243,6 +243,49 @@ def test_gradients_check_numerically():
     assert torch.autograd.gradgradcheck(function, (x, b), atol=1e-6)
 
 
+# ---- reductions that are linear in a variable
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("batch", [(), (2,)])
+@pytest.mark.parametrize("side", ["i", "j"])
+def test_linear_reductions(kind, batch, side):
+    """A kernel of matrices, (D, E) at each pair, summed along either axis."""
+    x, y = cloud(*batch, 6, 2), cloud(7, 2, seed=1)
+    difference = LazyTensor(give(x[..., :, None, :], kind)) - LazyTensor(give(y[None], kind))
+    n = 6 if side == "i" else 7
+    b = (Vi if side == "i" else Vj)(give(cloud(n, 2, seed=2), kind))
+    F = (-(difference | difference)).exp() * (difference * (difference | b)).concat(b[..., 0] + 2 * b[..., 1])
+    d = x[..., :, None, :] - y
+    blocks = np.concatenate([d[..., :, None] * d[..., None, :], np.broadcast_to([[1.0, 2.0]], (*d.shape[:-1], 1, 2))], -2)
+    blocks = blocks * np.exp(-(d**2).sum(-1))[..., None, None]
+    full = (
+        blocks.swapaxes(-3, -2).reshape(*batch, 18, 14) if side == "j" else blocks.swapaxes(-4, -3).swapaxes(-3, -2).reshape(*batch, 21, 12)
+    )
+    A = linalg.linear(F, b)
+    assert A.shape == full.shape
+    v, w = cloud(full.shape[-1], 3, seed=3), cloud(full.shape[-2], 3, seed=4)
+    np.testing.assert_allclose(A @ give(v, kind), full @ v, rtol=1e-12)
+    np.testing.assert_allclose(A @ give(v[:, 0], kind), full @ v[:, 0], rtol=1e-12)
+    np.testing.assert_allclose(A.T @ give(w, kind), full.swapaxes(-1, -2) @ w, rtol=1e-12)
+    np.testing.assert_allclose(A.T.T.dense(), full, rtol=1e-12)
+    square = A.T @ A + identity(full.shape[-1])
+    want = np.linalg.solve(full.swapaxes(-1, -2) @ full + 1.5 * np.eye(full.shape[-1]), v)
+    np.testing.assert_allclose(square.solve(give(v, kind), 0.5, tol=1e-12), want, atol=1e-10)
+
+
+def test_gradients_of_linear_reductions():
+    x, b = (torch.tensor(cloud(8, 2, seed=k), requires_grad=True) for k in (0, 1))
+    d, b_j = Vi(x) - Vj(x), Vj(torch.zeros(8, 2, dtype=torch.float64))
+    A = linalg.linear((-(d | d) / 2).exp() * (b_j - d * (d | b_j)), b_j)
+    e = x[:, None] - x
+    blocks = (torch.eye(2) - e[..., :, None] * e[..., None, :]) * (-(e**2).sum(-1) / 2).exp()[..., None, None]
+    full = blocks.swapaxes(1, 2).reshape(16, 16)
+    a, want = A.solve(b.reshape(-1), 0.5, tol=1e-13), torch.linalg.solve(full + 0.5 * torch.eye(16), b.reshape(-1))
+    for found, wanted in zip(both(a.sin().sum(), (x, b)), both(want.sin().sum(), (x, b)), strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-8, atol=1e-8)
+
+
 # ---- what is detected
 
 
@@ -331,6 +374,10 @@ def test_limits():
         (lambda K, b: linalg.nystrom(K, 1, landmarks=[0.5]), ValueError, ["landmarks", "int"]),
         (lambda K, b: linalg.nystrom(K + identity(5), 1), TypeError, ["LazyTensor"]),
         (lambda K, b: linalg.nystrom(K[:3], 1), ValueError, ["square", "(3, 5)"]),
+        (lambda K, b: linalg.linear(K, Vj(b)), ValueError, ["was not made from"]),
+        (lambda K, b: linalg.linear(Vj(b[:, None].copy()) ** 2, Vj(b)), ValueError, ["was not made from"]),
+        (lambda K, b: (lambda v: linalg.linear(v**2, v))(Vj(b)), ValueError, ["linear function"]),
+        (lambda K, b: linalg.linear(b, Vj(b)), TypeError, ["LazyTensor"]),
         (lambda K, b: symbolic(np.ones((2, 5, 1))).as_linear_operator(), ValueError, ["batch", "(2, 5, 5)"]),
     ],
 )  # fmt: skip

@@ -1,6 +1,7 @@
 """Systems of equations (K + α I) a = b of symbolic matrices, solved by products with K alone, in memory linear in its length.
 
-`cg` and `minres` are ``K.solve`` by their names; `nystrom` makes a preconditioner for systems on which plain conjugate gradients stall.
+`cg` and `minres` are ``K.solve`` by their names; `nystrom` makes a preconditioner for systems on which plain conjugate gradients stall;
+`linear` makes a matrix of a reduction that is linear in one of its variables.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ from .arrays import backend_of, is_array
 from .arrays.base import INTEGERS
 from .krylov import ConvergenceWarning
 from .lazy import LinearOperator, diag, identity
+from .lazy.linear import linear
 from .lazy.operators import product
 from .lazy.solvable import Info, part_of
 from .lazy.symbolic import Symbolic
 
-__all__ = ["ConvergenceWarning", "Info", "cg", "minres", "nystrom"]
+__all__ = ["ConvergenceWarning", "Info", "cg", "linear", "minres", "nystrom"]
 
 # Directions in which the approximation has less than this part of α make no difference.
 NEGLIGIBLE = 0.1
