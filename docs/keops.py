@@ -14,7 +14,7 @@ OPERATORS = """
     Grad Diff GradMatrix Divergence Laplacian TraceOperator AdjointOperator
 
     Add Subtract Mult Divide Scalprod Equal NotEqual LessThan LessOrEqual
-    RatCst Floor BSpline SymSqNorm SoftDTW_SqDist Factorize
+    RatCst Floor BSpline SymSqNorm SoftDTW_SqDist Factorize Grad_WithSavedForward Diff_WithSavedForward
 """.split()
 
 # Ours that the records do not say: KeOps's takes one operand more.

@@ -750,7 +750,7 @@ def test_random_formulas(program, dtype, framework, batch, reduction, axis, rows
                 if reduction == "logsumexp"
                 else terms / np.abs(dense).min()
             )
-        scale = scale * (np.abs(wanted) if reduction == "prod" else 1)
+            scale = scale * (np.abs(wanted) if reduction == "prod" else 1)
         assume(np.isfinite(scale).all() and np.max(scale) * unit < 1e-2 and np.isfinite(wanted).all())
         assume(reduction == "prod" or np.abs(np.abs(wanted.imag) - np.pi).min() > 0.05)
         assume(reduction == "logsumexp" or np.abs(wanted).max() < 1e30 and np.abs(wanted).min() > 1e-30)
@@ -761,3 +761,81 @@ def test_random_formulas(program, dtype, framework, batch, reduction, axis, rows
     found = plain(found)
     assert found.shape == np.broadcast_shapes(found.shape, wanted.shape)
     assert np.abs(found - wanted).max() <= allowed, (np.abs(found - wanted).max() / allowed, K)
+
+
+# ---- symbolic derivatives
+
+SYMBOLIC = {  # of real vectors a, complex ones u, and c of the other axis
+    "exp1j": (lambda a, u, c: (a * c.real).exp1j(), lambda a, u, c: torch.exp(1j * a * c.real)),
+    "holomorphic": (lambda a, u, c: (u * c).exp() / (1 + u), lambda a, u, c: (u * c).exp() / (1 + u)),
+    "both": (lambda a, u, c: ((u * c).sum(-1) * a.sum(-1)).exp(), lambda a, u, c: ((u * c).sum(-1) * a.sum(-1)).exp()),
+    "modulus": (lambda a, u, c: abs(u - c), lambda a, u, c: (u - c).abs()),
+    "conj": (lambda a, u, c: u.conj() * c * a, lambda a, u, c: u.conj() * c * a),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "by"),
+    [("exp1j", "real"), ("holomorphic", "complex"), ("modulus", "complex")]
+    + [(name, by) for name in ("both", "conj") for by in ("real", "complex")],
+)
+def test_symbolic_derivatives(name, by):
+    """As PyTorch's autograd has them, each pair with rows of its own."""
+    rng = np.random.default_rng(12)
+    a = torch.tensor(rng.normal(size=(4, 2)))
+    u, c, t = (torch.tensor(rng.normal(size=(n, 2)) + 1j * rng.normal(size=(n, 2))) for n in (4, 5, 5))
+    lazy, full = SYMBOLIC[name]
+    a_i, u_i, c_j = Vi(a), Vi(u), Vj(c)
+    K, variable = lazy(a_i, u_i, c_j), a_i if by == "real" else u_i
+    pairs = [v[:, None].repeat(1, 5, 1).requires_grad_() for v in (a, u)]
+    pair = pairs[by == "complex"]
+    dense = full(*pairs, c)
+    for cotangent in (1, 1j, c)[: 3 if K._complex else 1]:
+        (want,) = torch.autograd.grad(dense, pair, torch.ones_like(dense) * _first_components(cotangent, dense), retain_graph=True)
+        found = K.grad(variable, c_j[..., : K.shape[-1] if len(K.shape) == 3 else 1] if cotangent is c else cotangent).dense()
+        torch.testing.assert_close(found, want)
+    tangent = t if by == "complex" else t.real.contiguous()
+    (want,) = _directional(lambda v: full(*([v, pairs[1]] if by == "real" else [pairs[0], v]), c), pair, tangent.expand_as(pair))
+    torch.testing.assert_close(K.diff(variable, Vj(tangent)).dense(), want)
+
+
+def _first_components(cotangent, dense):
+    """A number, or vectors of the columns, as the cotangent of each pair."""
+    if not isinstance(cotangent, torch.Tensor):
+        return cotangent
+    return cotangent if dense.ndim == 3 else cotangent[:, 0]
+
+
+def _directional(function, at, tangent):
+    """The derivative along a tangent, by PyTorch's forward mode."""
+    from torch.autograd import forward_ad
+
+    with forward_ad.dual_level():
+        return (forward_ad.unpack_dual(function(forward_ad.make_dual(at.detach(), tangent))).tangent,)
+
+
+def test_symbolic_derivatives_by_parts():
+    z, w = np.random.default_rng(13).normal(size=(2, 4, 2)) @ np.array([1, 1j])
+    z_i, w_j = Vi(z), Vj(w)
+    K = (z_i * w_j).exp()
+    np.testing.assert_allclose(K.grad(z_i).dense(), np.conj(w * np.exp(z[:, None] * w)))  # holomorphic
+    np.testing.assert_allclose(K.real.grad(z_i).dense(), K.grad(z_i).dense())
+    np.testing.assert_allclose(K.imag.grad(z_i).dense(), K.grad(z_i, 1j).dense())
+    np.testing.assert_allclose(z_i.imag.exp().grad(z_i.imag).dense(), np.exp(z.imag)[:, None])
+
+
+@pytest.mark.parametrize(
+    ("act", "words"),
+    [
+        (lambda x, z: (x * z).grad(3), ["made from an array", "not 3"]),
+        (lambda x, z: (x * z).divergence(x), ["no meaning for complex", "z.real"]),
+        (lambda x, z: abs(z).laplacian(z), ["real variables", "grad and diff"]),
+        (lambda x, z: abs(z).grad(z, 1j), ["which are real"]),
+        (lambda x, z: (x * z).diff(x, 1j), ["which are real"]),
+    ],
+)
+def test_symbolic_derivatives_refused(act, words):
+    with pytest.raises(TypeError) as caught:
+        act(Vi(np.ones(4)), Vi(np.ones(4) * 1j))
+    for word in words:
+        assert word in str(caught.value)

@@ -195,7 +195,7 @@ def test_a_symbolic_matrix_of_one_side():
 def test_slices_are_views(kind):
     x, y = give(np.ones((50, 3)), kind), give(np.ones((70, 3)), kind)
     K = (Vi(x) | Vj(y))[10:20, 60::3]
-    before = np.array(K.sum(1))
+    before = np.asarray(K.sum(1))
     x[10:20] = 2
     np.testing.assert_array_equal(K.sum(1), 2 * before)
     assert (Vi(x) | Vj(y))[:, :].leaves[0].value is x

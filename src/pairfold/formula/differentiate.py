@@ -17,7 +17,7 @@ def _times(partial: Operand, g: Node) -> Node:
     return partial * g
 
 
-def _to_dim(g: Node, dim: int) -> Node:
+def to_dim(g: Node, dim: int) -> Node:
     """A cotangent summed over the components along which its operand was broadcast."""
     return g if g.dim == dim else apply("sum", g) if dim == 1 else spread_to(g, dim)
 
@@ -48,10 +48,10 @@ def vjp(formula: Node, wrt: Sequence[Node], cotangent: Node) -> tuple[Node | Non
             needed.add(node)
     if root not in needed:
         return (None,) * len(wrt)
-    gradient: dict[Node, Node] = {root: _to_dim(cotangent, root.dim)}
+    gradient: dict[Node, Node] = {root: to_dim(cotangent, root.dim)}
 
     def accumulate(node: Node, g: Node) -> None:
-        g = _to_dim(g, node.dim)
+        g = to_dim(g, node.dim)
         gradient[node] = gradient[node] + g if node in gradient else g
 
     for node in reversed(order):

@@ -104,6 +104,17 @@ def _differential(f: Node, v: Node, u: Node) -> Node:
     return jvp(f, {_checked(v): u if u.dim == v.dim else spread(u, v.dim)}) or zeros(f.dim)
 
 
+def _with_saved(derivative: Callable[[Node, Node, Node], Node]) -> Callable[[Node, Node, Node, Node], Node]:
+    """A derivative that is given the formula's value too, which KeOps saved: what derivatives share with it is computed once anyway."""
+
+    def build(f: Node, v: Node, e: Node, saved: Node) -> Node:
+        if saved.dim != f.dim:
+            raise ValueError(f"the saved value of a formula of dimension {f.dim} has that dimension, not {saved.dim}")
+        return derivative(f, v, e)
+
+    return build
+
+
 def _checked(v: Node) -> Node:
     if v.op.name != "var":
         raise ValueError(f"derivatives are taken by variables, not by {v}")
@@ -170,6 +181,8 @@ SPELLINGS: dict[str, Spelling] = {
     "AutoFactorize": Spelling(lambda f: f, 1),
     "Grad": Spelling(_gradient, 3),
     "Diff": Spelling(_differential, 3),
+    "Grad_WithSavedForward": Spelling(_with_saved(_gradient), 4),
+    "Diff_WithSavedForward": Spelling(_with_saved(_differential), 4),
     "GradMatrix": Spelling(jacobian, 2),
     "Divergence": Spelling(divergence, 2),
     "Laplacian": Spelling(laplacian, 2),

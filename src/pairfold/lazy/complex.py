@@ -15,6 +15,7 @@ from ..formula.graph import Node, apply, to_string, var
 from ..reductions import OF_COMPLEX as MONOIDS
 from ..reductions import Reduction
 from .axes import Axis, both_spellings
+from .derivatives import Derivatives
 from .elementwise import Elementwise
 from .explained import Explained
 from .masks import Masks
@@ -83,7 +84,7 @@ class ComplexParts(Symbolic):
         return self.T.conj()
 
 
-class ComplexLazyTensor(ComplexParts, Elementwise, Vectors, Explained, Matrix, Masks, Names, Protocols):
+class ComplexLazyTensor(ComplexParts, Elementwise, Vectors, Derivatives, Explained, Matrix, Masks, Names, Protocols):
     """A symbolic (M, N) matrix of complex numbers, or an (M, N, D) array of vectors of them, that is never stored.
 
     Made wherever complex numbers come in: by `LazyTensor`, `Vi`, `Vj` and `Pm` of complex arrays and numbers, by arithmetic with

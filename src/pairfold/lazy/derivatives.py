@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ..formula.differentiate import adjoint_operator, divergence, jacobian, jvp, laplacian, trace_operator, vjp
-from ..formula.graph import Node, apply, var
-from .symbolic import Symbolic, combine, same
+from ..formula.complex import from_vector
+from ..formula.differentiate import adjoint_operator, divergence, jacobian, jvp, laplacian, to_dim, trace_operator, vjp
+from ..formula.graph import Node, var
+from ..formula.operators import concat, spread_to, zeros
+from .symbolic import Symbolic, combine, is_complex, merge, refuse_lists, same
 
 if TYPE_CHECKING:
     from .tensor import LazyTensor
@@ -16,8 +18,12 @@ if TYPE_CHECKING:
 class Derivatives(Symbolic):
     """Derivatives with respect to the arrays that a formula was made from."""
 
-    def grad(self, variable: LazyTensor, cotangent: Any = 1) -> LazyTensor:
+    def grad(self, variable: Any, cotangent: Any = 1) -> Any:
         """The derivative of ``(cotangent | self)`` with respect to a variable, pair by pair.
+
+        Of complex numbers it is as PyTorch's: the gradient of the real part of ``(conj(cotangent) | self)``, and of a complex variable
+        that by its real parts plus i times that by its imaginary parts. So by a real variable ``K.grad(x)`` is the gradient of
+        ``K.real``, and ``K.grad(x, 1j)`` that of ``K.imag``.
 
         Parameters
         ----------
@@ -29,6 +35,13 @@ class Derivatives(Symbolic):
         Returns
         -------
         LazyTensor, (M, N, D)
+
+        Raises
+        ------
+        TypeError
+            Where the variable is no LazyTensor of an array.
+        ValueError
+            Where self was not made from it.
 
         Examples
         --------
@@ -42,16 +55,16 @@ class Derivatives(Symbolic):
         >>> np.allclose(K.grad(x_i).sum(axis=1), expected)
         True
         """
-        number = self._find(variable)
+        parts = self._find(variable)
 
-        def derive(formula: Node, g: Node) -> Node:
-            wrt = _variable(variable, number)
-            (found,) = vjp(formula, [wrt], g)
-            return found if found is not None else apply("spread", 0, attrs=(wrt.dim,))
+        def derive(formula: Node, along: tuple[Node, ...]) -> Node:
+            g = concat(*(to_dim(part, formula.dim // len(along)) for part in along))
+            found = vjp(formula, parts, g)
+            return concat(*(zeros(v.dim) if d is None else d for v, d in zip(parts, found, strict=True)))
 
-        return combine(derive, (self, cotangent), variable._inner)
+        return self._derived(derive, self, cotangent, variable)
 
-    def diff(self, variable: LazyTensor, tangent: Any) -> LazyTensor:
+    def diff(self, variable: Any, tangent: Any) -> Any:
         """The derivative of self as a variable moves along a tangent: the Jacobian times the tangent, pair by pair.
 
         Parameters
@@ -59,19 +72,42 @@ class Derivatives(Symbolic):
         variable : LazyTensor
             One that self was made from.
         tangent : LazyTensor, array or number
-            Of the variable's dimension.
+            Of the variable's dimension; complex where the variable is.
 
         Returns
         -------
         LazyTensor, of self's shape
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from pairfold import Vi, Vj
+        >>> x, w = np.random.rand(4), np.random.rand(6)
+        >>> x_i = Vi(x)
+        >>> np.allclose((x_i * Vj(w)).exp1j().diff(x_i, 1).dense(), 1j * w * np.exp(1j * x[:, None] * w))
+        True
         """
-        number = self._find(variable)
+        parts = self._find(variable)
 
-        def derive(formula: Node, t: Node) -> Node:
-            wrt = _variable(variable, number)
-            return jvp(formula, {wrt: t}) or apply("spread", 0, attrs=(formula.dim,))
+        def derive(formula: Node, along: tuple[Node, ...]) -> Node:
+            tangents = {v: spread_to(t, v.dim) for v, t in zip(parts, along, strict=True)}
+            return jvp(formula, tangents) or zeros(formula.dim)
 
-        return combine(derive, (self, tangent), self._inner)
+        return self._derived(derive, variable, tangent, self)
+
+    def _derived(self, derive: Callable[[Node, tuple[Node, ...]], Node], beside: Any, direction: Any, like: Any) -> Any:
+        """What `derive` makes of self's formula and of a direction, in two parts where `beside` is complex; of the kind of `like`."""
+        if is_complex(direction) and not beside._complex:
+            raise TypeError(f"complex numbers beside those of {beside!r}, which are real: give real ones")
+        refuse_lists((self, direction), (self,))
+        other = type(beside)(direction)
+        formulas, whole = merge((self, other._with(other.formula, other._inner, type(self))))
+        formula, along = formulas
+        try:
+            found = derive(formula, _parts(along) if beside._complex else (along,))
+        except ValueError as error:
+            raise ValueError(f"shapes {self.shape} and {other.shape} do not fit: {error}") from None
+        return whole._with(found, like._inner, type(like))
 
     def grad_matrix(self, variable: LazyTensor) -> LazyTensor:
         """The Jacobian, pair by pair: the gradient of the first component by a variable, then that of the second …
@@ -159,23 +195,37 @@ class Derivatives(Symbolic):
         >>> np.allclose(adjoint.sum(axis=1), (u @ A).sum(0))
         True
         """
-        number = self._find(variable)
-        return combine(lambda f, u: adjoint_operator(f, _variable(variable, number), u), (self, at), variable._inner)
+        v = self._real_variable(variable)
+        return combine(lambda f, u: adjoint_operator(f, v, u), (self, at), variable._inner)
 
     def _operated(self, operate: Callable[[Node, Node], Node], variable: LazyTensor, inner: bool) -> LazyTensor:
-        number = self._find(variable)
-        return combine(lambda f: operate(f, _variable(variable, number)), (self,), inner)
+        v = self._real_variable(variable)
+        return combine(lambda f: operate(f, v), (self,), inner)
 
-    def _find(self, variable: LazyTensor) -> int:
-        """The number of a variable among self's leaves."""
-        if not isinstance(variable, Symbolic) or variable.formula.op.name != "var":
+    def _real_variable(self, variable: Any) -> Node:
+        v, *imaginary = self._find(variable)
+        if imaginary:
+            raise TypeError(f"this is taken with respect to real variables, not {variable!r}: grad and diff take complex ones")
+        return v
+
+    def _find(self, variable: Any) -> list[Node]:
+        """A variable as self's formula has it; the real and the imaginary part of a complex one."""
+        parts = [variable.formula] if isinstance(variable, Symbolic) else []
+        if parts and variable._complex:
+            parts = [*_parts(variable.formula)]
+        if not parts or any(part.op.name != "var" for part in parts):
             raise TypeError(f"derivatives are taken with respect to a LazyTensor made from an array, not {variable!r}")
-        for number, leaf in enumerate(self.leaves):
-            if same(leaf, variable.leaves[0]):
-                return number
-        raise ValueError(f"{self!r} was not made from {variable!r}")
+        found = []
+        for part in parts:
+            axis, number, *rest = part.attrs
+            place = next((k for k, leaf in enumerate(self.leaves) if same(leaf, variable.leaves[number])), None)
+            if place is None:
+                raise ValueError(f"{self!r} was not made from {variable!r}")
+            found.append(var(axis, place, *rest))
+        return found
 
 
-def _variable(variable: LazyTensor, number: int) -> Node:
-    """The variable as the formula has it."""
-    return var(variable.leaves[0].axis, number, variable.formula.dim)
+def _parts(vector: Node) -> tuple[Node, Node]:
+    """The real and the imaginary part of a complex number's formula."""
+    z = from_vector(vector)
+    return z.real, z.imag

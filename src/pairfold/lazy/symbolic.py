@@ -162,10 +162,10 @@ class Symbolic(Solvable):
         """
         called = {}
         for name, lazy in names.items():
-            place = next((k for k, leaf in enumerate(self.leaves) if lazy.formula.op.name == "var" and same(leaf, lazy.leaves[0])), None)
+            axis, number, *rest = lazy.formula.attrs if lazy.formula.op.name == "var" else ("", -1)
+            place = next((k for k, leaf in enumerate(self.leaves) if number >= 0 and same(leaf, lazy.leaves[number])), None)
             if place is None:
                 raise ValueError(f"{self!r} was not made from {name} = {lazy!r}")
-            axis, _, *rest = lazy.formula.attrs
             called[var(axis, place, *rest)] = name
         return to_keops(self.formula, called)
 
