@@ -81,6 +81,11 @@ class Route(NamedTuple):
     exponent: float | None = None
     centre: np.ndarray | None = None
 
+    @property
+    def contracted(self) -> bool:
+        """Whether inner products of small vectors take the place of differences."""
+        return self.centre is not None
+
     def numbers(self, bits: int, result: str) -> Numbers:
         """The types of a kernel with arithmetic of that many bits and such a result."""
         return Numbers(bits, tuple(o.type for o in self.operands), result)
@@ -150,7 +155,7 @@ class Fold:
             self._run_on_gpu(operands, outputs, extent, bits, result, queue)
             return
         route = self.route(operands, extent, bits)
-        kernel = cpu.kernel(route.formulas, self.reduction, route.numbers(bits, result), pattern is not None)
+        kernel = cpu.kernel(route.formulas, self.reduction, route.numbers(bits, result), pattern is not None, route.contracted)
         kernel(route.operands, outputs, extent, pattern)
         del route  # it keeps the centre, which the kernel knows by address alone
 

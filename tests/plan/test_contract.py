@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pairfold import Pm, Vi, Vj
+from pairfold import Pm, Vi, Vj, fold
+
+
+@pytest.fixture(autouse=True)
+def from_one_pair_on(monkeypatch):
+    """Small problems too are looked at."""
+    monkeypatch.setattr(fold, "PAIRS_WORTH_CONTRACTING", 1)
+    monkeypatch.setattr(fold, "ROWS_WORTH_CONTRACTING", 1)
+
 
 DATA = {
     "centred": lambda r, d: (r.normal(size=(300, d)), r.normal(size=(700, d))),
@@ -49,7 +57,7 @@ def test_nearest(name, dim, dtype, random):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("dim", [9, 64])
+@pytest.mark.parametrize("dim", [2, 3, 9, 64])
 @pytest.mark.parametrize("scale", [1e-6, 0.01, 0.37, 1, 30.0])
 @pytest.mark.parametrize("name", DATA)
 def test_gauss(name, scale, dim, dtype, random):
@@ -96,3 +104,43 @@ def test_data_that_change_between_calls(random):
         np.testing.assert_allclose(kernel.sum(axis=1), np.exp(-squared(x, y)).sum(1), rtol=1e-5)
         x -= np.float32(shift)
         y -= np.float32(shift)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dim", [2, 3, 7, 9, 20])
+@pytest.mark.parametrize("columns", [1, 3, 9])
+def test_gradients(dim, columns, dtype, random):
+    torch = pytest.importorskip("torch")
+    x, y = (random.uniform(0, 1 / dim**0.5, (n, dim)) + 3 for n in (90, 130))
+    b, g, offset = random.normal(size=(130, columns)), random.normal(size=(90, columns)), random.normal(size=(90, 1))
+
+    def through(lazy):
+        made = [torch.tensor(a, dtype=torch.float64 if not lazy else getattr(torch, dtype)).requires_grad_() for a in (x, y, b, offset)]
+        x_i, y_j, weights, o_i = made
+        if lazy:
+            out = (Vi(o_i) * 0.5 - 0.7 * Vi(x_i).sqdist(Vj(y_j))).exp() @ weights
+        else:
+            out = (o_i * 0.5 - 0.7 * ((x_i[:, None] - y_j) ** 2).sum(-1)).exp() @ weights
+        first = torch.autograd.grad(out, made, torch.tensor(g, dtype=out.dtype), create_graph=True)
+        second = torch.autograd.grad(sum((f**2).sum() for f in first), made)
+        return [a.detach().double().numpy() for a in (out, *first, *second)]
+
+    before = {n for n in made_kernels() if n[-1]}
+    for found, wanted in zip(through(True), through(False), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=(2e-5 if dtype == "float32" else 4e-14) * np.abs(wanted).max())
+    assert {n for n in made_kernels() if n[-1]} > before  # inner products were taken
+
+
+def made_kernels():
+    from pairfold.runtime import cpu
+
+    return list(cpu._kernels)
+
+
+def test_other_terms_stay_in_the_exponential(random):
+    """exp(v_j - |x - y|²): exp(v_j) alone may overflow."""
+    x, y = (random.uniform(0, 0.5, (n, 3)).astype("f") for n in (50, 60))
+    u, v = random.uniform(95, 100, (50, 1)).astype("f"), random.uniform(95, 100, (60, 1)).astype("f")
+    found = ((Vj(v) - Vi(u)) - (Vi(x) - Vj(y)).sqnorm2()).exp().sum(1)
+    wanted = np.exp((v[:, 0].astype(float) - u) - squared(x, y)).sum(1)
+    np.testing.assert_allclose(found[:, 0], wanted, rtol=2e-5)

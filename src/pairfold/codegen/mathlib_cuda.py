@@ -31,9 +31,9 @@ class CudaMaths(Maths):
     def exp2(self, x: Value, nonpositive: bool = False) -> Value:
         return self._ptx("ex2.approx.ftz.f32", x) if self._approximate else super().exp2(x, nonpositive)
 
-    def exp(self, x: Value, nonpositive: bool = False, subnormal: bool = True) -> Value:
+    def exp(self, x: Value, nonpositive: bool = False, rounded: bool = False, subnormal: bool = True) -> Value:
         if not self._approximate:
-            return super().exp(x, nonpositive, subnormal)
+            return super().exp(x, nonpositive, rounded, subnormal)
         return self.exp2(self.mul(x, self.const(LOG2E[32][0])))
 
     # ---- roots: 1 ulp

@@ -325,12 +325,14 @@ CHOICES = [
 ]  # fmt: skip
 
 INTERNAL = [
-    # Made by the planner where the argument's sign is known: an instruction less.
-    _function("exp_nonpositive", np.exp, lambda y, a: y, "exp of a number that is not positive", method="exp_of_nonpositive", cost=10,
-              sign=lambda a: 1),
+    # Made by the planner where the argument's sign is known: an instruction less, and another where the argument is `rounded` itself.
+    Operator("exp_nonpositive", "elementwise", broadcast, lambda texts, attrs: f"exp_nonpositive({texts[0]})", lambda a, rounded: np.exp(a),
+             lambda m, a, rounded: m.exp_of_nonpositive(a, rounded), lambda n: (n,), doc="exp of a number that is not positive", cost=10,
+             sign=lambda a: 1, attributes={"rounded": bool}),
     _function("exp_or_zero", np.exp, lambda y, a: y, "exp, 0 where it would be subnormal", method="exp_or_zero", cost=11, sign=lambda a: 1),
     # Made by the planner for targets whose instruction is this one.
     _function("exp2", np.exp2, lambda y, a: math.log(2) * y, "2 to the power a", cost=1, sign=lambda a: 1),
+    _function("exp2_middling", np.exp2, lambda y, a: math.log(2) * y, "2 to the power a, for |a| ≤ 100", cost=8, sign=lambda a: 1),
     # Used by reductions alone: a maximum that may lose a nan, and whether an index is still unset.
     Operator("fmax", "elementwise", broadcast, call("fmax"), np.fmax, lambda m, a, b: m.fmax(a, b), _of_two("gt"),
              doc="the larger of two, in one instruction; the second where either is nan", arity=2),

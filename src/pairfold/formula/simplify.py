@@ -116,8 +116,17 @@ def specialise(roots: Sequence[Node]) -> tuple[Node, ...]:
             sign[node] = node.attrs[3]
             return node
         if node.op.name == "exp" and sign[node.args[0]] < 0:
-            node = apply("exp_nonpositive", node.args[0])
+            node = apply("exp_nonpositive", node.args[0], attrs=(_is_rounded(node.args[0]),))
         sign[node] = node.op.sign(*(sign[a] for a in node.args))
         return node
 
     return tuple(rewrite(roots, change))
+
+
+def _is_rounded(formula: Node) -> bool:
+    """Whether the value carries the rounding of a product; differences and absolute values may be exact."""
+    while formula.op.name in ("neg", "add", "sub"):
+        formula = next((a for a in formula.args if a.op.name != "const"), formula.args[0])
+    if formula.op.name in ("mul", "div"):
+        return all(a.op.name != "const" for a in formula.args) or any(map(_is_rounded, formula.args))
+    return formula.op.name in ("square", "sqrt") or formula.op.name == "sum" and _is_rounded(formula.args[0])

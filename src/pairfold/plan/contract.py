@@ -4,7 +4,8 @@
 of the distance, and so it is used in two places only:
 
 - in the argument of an exponential, where the data's norms, measured at each call, bound that rounding by a few units in the last
-  place of the result (`LARGEST_EXPONENT`); otherwise the differences are taken;
+  place of the result (`LARGEST_EXPONENT`); otherwise the differences are taken. In a sum the norms leave the exponential altogether:
+  exp(-|a - b|²) = exp(-|a'|²) exp(-|b'|²) 2^(2 log2(e) a'·b'), two factors that are packed and a power of 2 known to be of middling size;
 - as a lower bound, its error taken off, that rules out most pairs of an argKmin: those it does not rule out are computed by differences.
 """
 
@@ -16,9 +17,11 @@ from functools import lru_cache
 
 from ..formula.graph import I, J, Node, apply, substitute, topological, var, variables
 from ..formula.simplify import expand, simplify, specialise
-from ..reductions import KminArgKmin, LogSumExp, Reduction
+from ..reductions import KminArgKmin, LogSumExp, Reduction, Sum
+from .exponent import LOG2E, times
 
 SHORTEST = 9  # components from which on it pays
+SHORTEST_SUMMED = 2  # where the norms leave the exponential
 SHORTEST_UNROLLED, SHORTEST_BOUND = 2, 6  # the same for a target that has all of them in registers
 LARGEST_EXPONENT = 4.0  # of scale · (|a'|² + |b'|²)
 
@@ -63,7 +66,11 @@ def contraction(
     formulas = specialise(simplify(expand(formulas)))
     order = topological(formulas)
     found = [n for n in order if _is_squared_distance(n)]
-    shortest = (SHORTEST_BOUND if isinstance(reduction, KminArgKmin) else SHORTEST_UNROLLED) if unrolled else SHORTEST
+    parted = isinstance(reduction, Sum) and not unrolled
+    if unrolled:
+        shortest = SHORTEST_BOUND if isinstance(reduction, KminArgKmin) else SHORTEST_UNROLLED
+    else:
+        shortest = SHORTEST_SUMMED if parted else SHORTEST
     long = [n for n in found if n.args[0].dim >= shortest]
     if not long:
         return f"of {found[0].args[0].dim} components, and inner products pay from {shortest} on" if found else ""
@@ -91,15 +98,23 @@ def contraction(
             kept -= a.dim * 2.0 ** -(23 if bits == 32 else 52)
             bound = one_sum(row_norm * kept + column_norm * kept)
         return Contraction(simplify((distance, bound)), a, b, row_norm, column_norm, None)
-    scale = _scale_in_exponents(distance, order, formulas, reduction)
-    if scale is None:
+    exponents = _exponents(distance, order, formulas, reduction)
+    if exponents is None:
         return "outside an exponential, inner products would lose digits"
+    differences = {n: apply("sub", *(v - centre for v in n.args)) for n in order if n.op.name == "sub" and set(n.args) == {a, b}}
     if unrolled:
-        differences = {n: apply("sub", *(v - centre for v in n.args)) for n in order if n.op.name == "sub" and set(n.args) == {a, b}}
-        expanded = substitute(formulas, {distance: one_sum(row_norm + column_norm), **differences})
+        changes = {distance: one_sum(row_norm + column_norm), **differences}
+    elif parted:
+        changes = dict(differences)
+        for exponential, (scale, alone) in exponents.items():
+            (left,) = substitute(exponential.args, {distance: -twice_product})
+            (left,) = simplify((left,))
+            power = apply("exp2_middling", times(left, LOG2E)) if alone else apply("exp", left)
+            changes[exponential] = power * (apply("exp", scale * row_norm) * apply("exp", scale * column_norm))
     else:
-        expanded = substitute(formulas, {distance: (row_norm + column_norm) - twice_product})
-    return Contraction(simplify(expanded), a, b, row_norm, column_norm, simplify((scale,))[0])
+        changes = {distance: (row_norm + column_norm) - twice_product}
+    scale = _largest([scale for scale, _ in exponents.values()])
+    return Contraction(simplify(substitute(formulas, changes)), a, b, row_norm, column_norm, simplify((scale,))[0])
 
 
 def _is_squared_distance(node: Node) -> bool:
@@ -110,34 +125,45 @@ def _is_squared_distance(node: Node) -> bool:
     return {a.axes, b.axes} == {I, J} and a.dim == b.dim
 
 
-def _scale_in_exponents(distance: Node, order: Sequence[Node], formulas: Sequence[Node], reduction: Reduction) -> Node | None:
-    """The factor of the distance in the exponentials' arguments, if that is the only place where it occurs, and as a term."""
+def _exponents(
+    distance: Node, order: Sequence[Node], formulas: Sequence[Node], reduction: Reduction
+) -> dict[Node, tuple[Node, bool]] | None:
+    """The exponentials of the distance, if it occurs nowhere else, and there as a term: its factor, and whether it is the only term.
+
+    A logsumexp is an exponential of its formula.
+    """
     factor: dict[Node, Node] = {distance: apply("spread", 1, attrs=(1,))}
-    scales: list[Node] = []
+    alone = {distance: True}
+    found: dict[Node, tuple[Node, bool]] = {}
     for node in order:
         carriers = [a for a in node.args if a in factor]
         if not carriers:
             continue
+        (carrier, *more) = carriers
         if node.op.name in ("exp", "exp_nonpositive"):
-            scales.append(factor[node.args[0]])
+            found[node] = factor[carrier], alone[carrier]
             continue
-        carrier = factor[carriers[0]]
         others = [a for a in node.args if a not in factor]
-        if node.op.name in ("neg", "add", "sub") and len(carriers) == 1:
-            factor[node] = carrier
+        alone[node] = alone[carrier] and node.op.name not in ("add", "sub")
+        if node.op.name in ("neg", "add", "sub") and not more:
+            negative = node.op.name == "neg" or node.op.name == "sub" and carrier is node.args[1]
+            factor[node] = -factor[carrier] if negative else factor[carrier]
         elif node.op.name == "mul" and len(others) == 1 and others[0].axes == 0:
-            factor[node] = carrier * others[0]
+            factor[node] = factor[carrier] * others[0]
         elif node.op.name == "div" and node.args[0] in factor and others and others[0].axes == 0:
-            factor[node] = carrier / others[0]
+            factor[node] = factor[carrier] / others[0]
         else:
             return None
     for k, formula in enumerate(formulas):
         if formula in factor:
             if k > 0 or not isinstance(reduction, LogSumExp):
                 return None
-            scales.append(factor[formula])
-    if not scales:
-        return None
+            found[formula] = factor[formula], alone[formula]
+    return found or None
+
+
+def _largest(scales: Sequence[Node]) -> Node:
+    """The largest of some factors' components, in absolute value."""
     largest = apply("abs", scales[0])
     for scale in scales[1:]:
         largest = apply("maximum", largest, apply("abs", scale))

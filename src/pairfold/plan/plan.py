@@ -59,6 +59,8 @@ class Plan:
         Numbers from row to row of the result, where it is a part of a longer one.
     base_two : bool
         Whether exponentials are powers of 2.
+    contracted : bool
+        Whether differences are inner products of small vectors.
     """
 
     formulas: tuple[Node, ...]
@@ -71,6 +73,7 @@ class Plan:
     condition: Node | None = None
     length: int | None = None
     base_two: bool = False
+    contracted: bool = False
 
     @property
     def bits(self) -> int:
@@ -215,12 +218,11 @@ def make_plan(
     chosen = specialise(simplify(expand(formulas)))
     separated = None
     base_two = machine.base_two and numbers.bits == 32
-    if machine.name == "cuda":
-        if contracted:
-            chosen = push_factors(chosen)
-        if isinstance(reduction, Sum):
-            separated = separate(chosen[0], differences=contracted)
-            chosen = simplify((separated.formula,))
+    if contracted:
+        chosen = push_factors(chosen)
+    if isinstance(reduction, Sum) and (contracted or machine.name == "cuda"):
+        separated = separate(chosen[0], differences=contracted)
+        chosen = simplify((separated.formula,))
     hoisted = hoist(to_base_two(chosen) if base_two else chosen)
     schedule = choose(hoisted.body, reduction, numbers.bits, machine)
-    return Plan(formulas, reduction, numbers, hoisted, schedule, sparse, separated, condition, length, base_two)
+    return Plan(formulas, reduction, numbers, hoisted, schedule, sparse, separated, condition, length, base_two, contracted)

@@ -78,7 +78,7 @@ class Kernel:
         name = cache.key(
             here.key,
             repr(plan.numbers),
-            str(plan.sparse),
+            str((plan.sparse, plan.contracted)),
             repr(plan.schedule),
             repr(plan.reduction),
             plan.reduction.name,
@@ -202,20 +202,22 @@ _kernels: OrderedDict[tuple[object, ...], Kernel] = OrderedDict()
 _lock = Lock()
 
 
-def known(formulas: tuple[Node, ...], reduction: Reduction, numbers: Numbers, sparse: bool = False) -> Kernel | None:
+def known(
+    formulas: tuple[Node, ...], reduction: Reduction, numbers: Numbers, sparse: bool = False, contracted: bool = False
+) -> Kernel | None:
     """The kernel, if this process has used it."""
-    return _kernels.get((formulas, reduction, numbers, sparse))
+    return _kernels.get((formulas, reduction, numbers, sparse, contracted))
 
 
-def kernel(formulas: tuple[Node, ...], reduction: Reduction, numbers: Numbers, sparse: bool = False) -> Kernel:
+def kernel(formulas: tuple[Node, ...], reduction: Reduction, numbers: Numbers, sparse: bool = False, contracted: bool = False) -> Kernel:
     """The kernel that reduces formulas over their columns; compiled on first use."""
-    key = (formulas, reduction, numbers, sparse)
+    key = (formulas, reduction, numbers, sparse, contracted)
     with _lock:
         found = _kernels.get(key)
         if found is not None:
             _kernels.move_to_end(key)
             return found
-    made = Kernel(make_plan(formulas, reduction, numbers, machine(), sparse))
+    made = Kernel(make_plan(formulas, reduction, numbers, machine(), sparse, contracted=contracted))
     with _lock:
         _kernels[key] = made
         while len(_kernels) > KERNELS_KEPT:
