@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pairfold import LazyTensor
+from pairfold import LazyTensor, get_num_threads, set_num_threads
 from pairfold.reductions import KMIN, REDUCTIONS
 from tests.helpers import eps
 
@@ -182,3 +182,24 @@ def test_no_batches_and_empty_ones():
     assert K.argKmin(2, axis=2).shape == (0, 4, 2)
     empty = LazyTensor(np.ones((2, 4, 1, 3))) | LazyTensor(np.ones((2, 1, 0, 3)))
     np.testing.assert_array_equal(empty.sum(2), np.zeros((2, 4)))
+
+
+@pytest.mark.parametrize("batches", [64, 65, 200, 1111])
+def test_many_small_batches(batches, random):
+    """A few of them are one thread's at a time, and those left over come last."""
+    x, y, b = (random.normal(size=(batches, n, d)) for n, d in ((7, 3), (5, 3), (5, 2)))
+    s = random.normal(size=(batches, 1, 1))
+    distance = ((x[:, :, None] - y[:, None]) ** 2).sum(-1)
+    K = (-(LazyTensor(s[:, None]) ** 2) * ((LazyTensor(x[:, :, None]) - LazyTensor(y[:, None])) ** 2).sum(-1)).exp()  # noqa: N806
+    np.testing.assert_allclose(K @ b, np.exp(-(s**2) * distance) @ b, rtol=1e-12, atol=1e-12)
+    np.testing.assert_array_equal(K.argKmin(3, 2)[..., 0], np.argsort(np.exp(-(s**2) * distance), axis=2, kind="stable")[:, :, :3])
+    before = get_num_threads()
+    try:
+        results = []
+        for threads in (1, 2, 5):
+            set_num_threads(threads)
+            results.append(K.logsumexp(1))
+    finally:
+        set_num_threads(None)
+    assert get_num_threads() == before
+    assert all((r == results[0]).all() for r in results)

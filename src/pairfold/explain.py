@@ -218,7 +218,8 @@ class _Account:
         padded = extent.batches * blocks * plan.schedule.block * extent.reduced if self.pattern is None else self.pairs
         phases["tile"] = padded * plan.operations / (TYPICAL * rate)
         limit = self.pairs * plan.operations / rate
-        scratch = launch.a_turn * sum(launch.sizes) if extent.pairs else 0
+        at_once = launch.a_turn * (threads if launch.shared else 1)
+        scratch = at_once * sum(launch.sizes) if extent.pairs else 0
         lines = [
             ("formula", self._formula()),
             ("arrays", self._arrays()),
@@ -350,7 +351,8 @@ class _Account:
         )
 
     def _memory(self, launch: cpu.Launch, scratch: int) -> str:
-        turns = f", for {launch.a_turn} of {self.extent.batches} batches at a time" if launch.a_turn < self.extent.batches else ""
+        each = " for each thread" if launch.shared else ""
+        turns = f", for {launch.a_turn} of {self.extent.batches} batches at a time{each}" if launch.a_turn < self.extent.batches else ""
         return f"{_si(scratch, 'B')} beside arrays and results{turns}"
 
     # ---- how fast

@@ -10,11 +10,11 @@ from ..plan.plan import Plan
 from .builder import I64, POINTER, Value, loop
 from .finish import emit_finish
 from .frame import VOID, Frame
-from .layout import ABORT, COUNTER, FIRST_TASKS, PHASES, Layout
+from .layout import ABORT, BEGUN, COUNTER, FIRST_TASKS, PHASES, Layout
 from .pack import emit_pack
 from .tile import emit_tile
 
-ALONE = "alone"
+ALONE, SHARES = "alone", "shares"
 
 
 def emit_module(plan: Plan, triple: str, features: frozenset[str], vector_bits: int) -> str:
@@ -22,7 +22,8 @@ def emit_module(plan: Plan, triple: str, features: frozenset[str], vector_bits: 
 
     Each phase is an exported function ``phase(words, control, tasks)``: it takes task numbers from the counter in the control
     block until there are none left or the abort flag is set, so any number of threads may run it at once. One more,
-    ``alone(words, control, 0)``, runs all phases one after the other, for work too short to share.
+    ``alone(words, control, 0)``, runs all phases one after the other, for work too short to share; and ``shares(words, control, tasks)``
+    does that for many small batches, a few of them a task, so that what is packed stays in the cache of the processor that needs it.
     """
     module = ir.Module(name="pairfold")
     module.triple = triple
@@ -42,7 +43,8 @@ def emit_module(plan: Plan, triple: str, features: frozenset[str], vector_bits: 
         frame.finish()
         export_driver(module, name, frame.function)
         functions[name] = frame.function
-    _export_alone(module, functions)
+    alone = _export_alone(module, functions)
+    _export_shares(module, alone, layout.words)
     return text_of(module, vector_bits)
 
 
@@ -53,26 +55,32 @@ def text_of(module: ir.Module, vector_bits: int) -> str:
 
 def export_driver(module: ir.Module, name: str, task: ir.Function) -> None:
     """The phase ``name(words, control, tasks)`` that takes tasks from the counter until none are left."""
+    b, words, control, tasks = _open(module, name)
+    _for_tasks(b, control, tasks, lambda number: b.call(task, [words, control, number]))
+
+
+def _open(module: ir.Module, name: str) -> tuple[ir.IRBuilder, Value, Value, Value]:
     function = ir.Function(module, ir.FunctionType(VOID, [POINTER, POINTER, I64]), name)
-    words, control, tasks = function.args
-    b = ir.IRBuilder(function.append_basic_block("entry"))
-    head, work, done = (function.append_basic_block(n) for n in ("head", "work", "done"))
+    return (ir.IRBuilder(function.append_basic_block("entry")), *function.args)
+
+
+def _for_tasks(b: ir.IRBuilder, control: Value, tasks: Value, body: Callable[[Value], None]) -> None:
+    """Take tasks until none are left or the call is to stop, and return."""
+    head, work, done = (b.append_basic_block(n) for n in ("head", "work", "done"))
     b.branch(head)
     b.position_at_end(head)
     number: Value = b.atomic_rmw("add", _word(b, control, COUNTER), I64(1), "monotonic")
     stop = b.load_atomic(_word(b, control, ABORT), "monotonic", 8, typ=I64)
     b.cbranch(b.and_(b.icmp_signed("<", number, tasks), b.icmp_unsigned("==", stop, I64(0))), work, done)
     b.position_at_end(work)
-    b.call(task, [words, control, number])
+    body(number)
     b.branch(head)
     b.position_at_end(done)
     b.ret_void()
 
 
-def _export_alone(module: ir.Module, functions: dict[str, ir.Function]) -> None:
-    function = ir.Function(module, ir.FunctionType(VOID, [POINTER, POINTER, I64]), ALONE)
-    words, control, _ = function.args
-    b = ir.IRBuilder(function.append_basic_block("entry"))
+def _export_alone(module: ir.Module, functions: dict[str, ir.Function]) -> ir.Function:
+    b, words, control, _ = _open(module, ALONE)
 
     def call(task: ir.Function, number: Value) -> tuple[()]:
         b.call(task, [words, control, number])
@@ -83,6 +91,22 @@ def _export_alone(module: ir.Module, functions: dict[str, ir.Function]) -> None:
             count = b.load(_word(b, words, position), typ=I64)
             loop(b, I64(0), count, 1, (), lambda number, _, task=functions[name]: call(task, number))  # type: ignore[misc]
     b.ret_void()
+    return b.function
+
+
+def _export_shares(module: ir.Module, alone: ir.Function, count: int) -> None:
+    """Behind its words this one finds two more of each: what to add to it for each task, and for each thread that began before."""
+    b, words, control, tasks = _open(module, SHARES)
+    mine = b.alloca(I64, count)
+    thread = b.atomic_rmw("add", _word(b, control, BEGUN), I64(1), "monotonic")
+
+    def share(number: Value) -> None:
+        for k in range(count):
+            first, a_task, a_thread = (b.load(_word(b, words, k + part * count), typ=I64) for part in range(3))
+            b.store(b.add(first, b.add(b.mul(a_task, number), b.mul(a_thread, thread))), _word(b, mine, k))
+        b.call(alone, [mine, control, I64(0)])
+
+    _for_tasks(b, control, tasks, share)
 
 
 def _word(b: ir.IRBuilder, pointer: Value, position: int) -> Value:

@@ -26,8 +26,8 @@ ADDRESS, ROW_STRIDE, STRIDE, OFFSETS = range(4)
 WORDS_A_VARIABLE = 4
 # After the results, where blocks are those of a pattern: how many a batch has, the table of blocks, and the ranges of columns.
 BLOCKS, TABLE, RANGES = range(3)
-# Words of the control block that all threads of a call share.
-COUNTER, ABORT = range(2)
+# Words of the control block that all threads of a call share: the next task, whether to stop, and how many threads have begun.
+COUNTER, ABORT, BEGUN = range(3)
 
 # What one task of a phase does: vectors of rows packed (batches, for parameters), blocks finished. A tile task is one block of one batch
 # and one split.
@@ -62,6 +62,11 @@ class Layout:
     def sparse(self, which: int) -> int:
         """The word of `BLOCKS`, `TABLE` or `RANGES`."""
         return self.output(len(self.plan.results)) + which
+
+    @property
+    def words(self) -> int:
+        """How many argument words there are."""
+        return self.sparse(RANGES + 1) if self.plan.sparse else self.output(len(self.plan.results))
 
     def field_offset(self, field: int) -> int:
         """Bytes from the start of a partial to a field."""

@@ -125,7 +125,7 @@ class Elementary(Lanes):
         return x if high is None else self.fmin(self.const(high), x)
 
     def _not_below(self, x: Value, bound: float) -> Value:
-        """Whether x >= bound, or nan; of a negated x its operand is compared, so that the negation can become part of other instructions."""
+        """Whether x >= bound, or nan; a negation can then become part of other instructions."""
         if getattr(x, "opname", "") == "fneg":
             return self.builder.fcmp_unordered("<=", x.operands[0], self.const(-bound))
         return self.builder.fcmp_unordered(">=", x, self.const(bound))

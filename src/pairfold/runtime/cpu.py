@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..codegen.cpu import ALONE, emit_module
-from ..codegen.layout import ALIGNMENT, FIRST_TASKS, INDEX_BYTES, PHASES, Layout, ceil_div
+from ..codegen.cpu import ALONE, SHARES, emit_module
+from ..codegen.layout import ALIGNMENT, FIRST_TASKS, INDEX_BYTES, OFFSETS, PARTIALS, PHASES, ROW, Layout, ceil_div
 from ..codegen.storage import BYTES
 from ..formula.graph import Node, fingerprint
 from ..plan.plan import Numbers, Plan, make_plan
@@ -32,6 +32,9 @@ PACKED_A_SECOND = 3e8
 TASKS_WANTED = 128
 COLUMNS_A_SPLIT = 4096
 SCRATCH_BYTES = 1 << 26  # of many batches, computed in turns
+# Small batches are computed some at a time, each share of them by one thread: so much scratch memory stays in its cache.
+SHARE_BYTES = 1 << 16
+FEWEST_SHARES = 64
 OFFSET_BYTES = 8
 LONGEST_SPLIT = 1 << 30  # within a split, columns are numbered by 32-bit integers
 
@@ -47,12 +50,22 @@ class Launch(NamedTuple):
         Bytes of scratch memory a batch: rows, columns and parameters as packed, partials.
     a_turn : int
         Batches computed at once.
+    shared : bool
+        Whether each turn is one thread's.
     """
 
     splits: int
     chunk: int
     sizes: tuple[int, ...]
     a_turn: int
+    shared: bool
+
+    def turns(self, batches: int) -> list[tuple[int, int, int]]:
+        """Of each turn, or several alike at once, the first batch, how many batches one has, and how many turns there are."""
+        if not self.shared:
+            return [(first, min(self.a_turn, batches - first), 1) for first in range(0, batches, self.a_turn)]
+        shares, rest = divmod(batches, self.a_turn)
+        return [(0, self.a_turn, shares), (batches - rest, rest, 1)][: 1 + (rest > 0)]
 
 
 class Run(NamedTuple):
@@ -89,7 +102,7 @@ class Kernel:
             code = compile_object(self.ir())
             cache.store(name, code)
         self._loaded = Loaded(code)
-        self.functions = self._loaded.functions([*PHASES, ALONE])
+        self.functions = self._loaded.functions([*PHASES, ALONE, SHARES])
         self.last: Run | None = None  # the newest call
 
     def ir(self) -> str:
@@ -114,18 +127,19 @@ class Kernel:
         layout, (_, rows, columns) = self.layout, extent
         table = np.empty((layout.blocks(rows), 0)) if pattern is None else pattern.blocks(self.plan.schedule.block)
         blocks = len(table)
-        splits, chunk, sizes, a_turn = launch_of(layout, extent, blocks)
+        launch = launch_of(layout, extent, blocks)
+        splits, chunk, sizes, a_turn, shared = launch
+        workers = threads.get_num_threads() if shared else 1
         # One allocation holds the packed buffers and the partials; it lives for this call alone, and for as many batches as fit.
-        scratch = np.empty(a_turn * sum(sizes) + ALIGNMENT * (len(sizes) + 1), dtype=np.uint8)
-        address = address_of(scratch)
+        a_worker = sum(ceil_div(a_turn * size, ALIGNMENT) * ALIGNMENT for size in sizes)
+        scratch = np.empty(workers * a_worker + ALIGNMENT, dtype=np.uint8)
+        address = ceil_div(address_of(scratch), ALIGNMENT) * ALIGNMENT
         places = []
         for size in sizes:
-            address = ceil_div(address, ALIGNMENT) * ALIGNMENT
             places.append(address)
-            address += a_turn * size
+            address += ceil_div(a_turn * size, ALIGNMENT) * ALIGNMENT
         a_batch = [rows * r.dim * result_bytes for r, result_bytes in zip(self.plan.results, self._result_bytes, strict=True)]
-        for first in range(0, extent.batches, a_turn):
-            batches = min(a_turn, extent.batches - first)
+        for first, batches, turns in launch.turns(extent.batches):
             values = [batches, rows, columns, splits, chunk, *places]
             assert len(values) == FIRST_TASKS
             tasks = layout.tasks(batches, blocks, columns, splits)
@@ -135,7 +149,17 @@ class Kernel:
             values += [output + first * size for output, size in zip(outputs, a_batch, strict=True)]
             if pattern is not None:
                 values += blocks, address_of(table), address_of(pattern.columns)
-            self._launch(values, tasks, expected_seconds(layout, batches, rows, columns, pattern), batches * rows * columns)
+            seconds, pairs = expected_seconds(layout, turns * batches, rows, columns, pattern), turns * batches * rows * columns
+            if turns == 1:
+                self._launch(values, tasks, seconds, pairs)
+            else:
+                a_share, a_thread = [0] * len(values), [0] * len(values)
+                for k in range(len(operands)):
+                    a_share[layout.variable(k) + OFFSETS] = OFFSET_BYTES * batches
+                for k, size in enumerate(a_batch):
+                    a_share[layout.output(k)] = batches * size
+                a_thread[ROW : PARTIALS + 1] = [a_worker] * len(sizes)
+                self._share([*values, *a_share, *a_thread], turns, sum(seconds), pairs, workers)
         # Kernels know it by address alone: it is named here, so that nobody who rewrites this frame (torch.compile does) frees it any
         # earlier.
         pairs = extent.pairs if pattern is None else extent.batches * pattern.pairs
@@ -162,6 +186,13 @@ class Kernel:
                     threads.run(self.functions[phase], start, count, expected, report)
         del words
 
+    def _share(self, values: Sequence[int], shares: int, seconds: float, pairs: int, workers: int) -> None:
+        """Run all phases for each share of the batches, on argument words and what to add to them for each share and each thread."""
+        words = (ctypes.c_int64 * len(values))(*values)
+        with progress.bar(True, pairs, shares, seconds) as report:
+            threads.run(self.functions[SHARES], ctypes.addressof(words), shares, seconds, report, workers)
+        del words
+
 
 def emit(plan: Plan) -> str:
     """A plan's LLVM IR for this computer."""
@@ -174,7 +205,10 @@ def launch_of(layout: Layout, extent: Extent, blocks: int | None = None) -> Laun
     blocks = layout.blocks(extent.kept) if blocks is None else blocks
     splits, chunk = split_columns(extent.batches * blocks, extent.reduced, layout.plan.schedule.tile)
     sizes = layout.bytes(extent.kept, extent.reduced, splits, blocks)
-    return Launch(splits, chunk, sizes, min(extent.batches, max(1, SCRATCH_BYTES // sum(sizes))))
+    share = min(SHARE_BYTES // sum(sizes), extent.batches // FEWEST_SHARES)
+    if share:
+        return Launch(splits, chunk, sizes, share, True)
+    return Launch(splits, chunk, sizes, min(extent.batches, max(1, SCRATCH_BYTES // sum(sizes))), False)
 
 
 def expected_seconds(layout: Layout, batches: int, rows: int, columns: int, pattern: Pattern | None = None) -> tuple[float, ...]:

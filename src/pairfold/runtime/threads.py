@@ -18,7 +18,7 @@ _lock = threading.Lock()
 _pool: ThreadPoolExecutor | None = None
 _chosen: int | None = None
 
-Control = ctypes.c_int64 * 2
+Control = ctypes.c_int64 * 3
 POLL_SECONDS = 0.1
 # Estimated seconds of work on one thread. Below the first, waking another thread costs as much as it saves.
 ALONE_SECONDS = 2e-4
@@ -114,6 +114,7 @@ def run(
     tasks: int,
     seconds: float,
     report: Callable[[int], None] | None = None,
+    most: int | None = None,
 ) -> None:
     """Run all tasks of a phase.
 
@@ -129,6 +130,8 @@ def run(
         How long they would take one thread, by an estimate good to a factor of a few.
     report : callable, optional
         Told now and then how many tasks have been taken.
+    most : int, optional
+        Run on so many threads at most.
 
     Raises
     ------
@@ -138,7 +141,7 @@ def run(
     control = Control()
     address = ctypes.addressof(control)
     shared = seconds < SHARED_SECONDS
-    others = 0 if seconds < ALONE_SECONDS else min(get_num_threads(), tasks) - shared
+    others = 0 if seconds < ALONE_SECONDS else min(get_num_threads() if most is None else most, tasks) - shared
     futures: list[Future[None]] = []
     try:
         for _ in range(others):
