@@ -11,7 +11,7 @@ import pairfold
 
 FLOORS = [
     "formula", "reductions", "plan", "codegen", "runtime", "fold", "picture", "explain", "arrays", "krylov", "lazy", "kernels",
-    "cluster", "linalg", "__init__",
+    "cluster", "linalg", "pykeops", "__init__",
 ]  # fmt: skip
 PACKAGE = Path(pairfold.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))

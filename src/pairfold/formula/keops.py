@@ -124,22 +124,22 @@ def _checked(v: Node) -> Node:
 # ---- complex numbers: the parts of a component beside one another
 
 
-def _complex(vector: Node) -> Complex:
+def from_interleaved(vector: Node) -> Complex:
     if vector.dim % 2:
         raise ValueError(f"a complex vector has an even dimension, real and imaginary parts beside one another, not {vector.dim}")
     real, imag = (concat(*(extract(vector, k, 1) for k in range(part, vector.dim, 2))) for part in (0, 1))
     return Complex(real, imag)
 
 
-def _interleaved(z: Complex) -> Node:
+def interleaved(z: Complex) -> Node:
     real, imag = (p if p.dim == z.dim else spread(p, z.dim) for p in (z.real, z.imag))
     return concat(*(extract(p, k, 1) for k in range(z.dim) for p in (real, imag)))
 
 
 def _of_complex(function: Callable[..., Complex | Node], arity: int = 1) -> Spelling:
     def build(*operands: Node) -> Node:
-        found = function(*map(_complex, operands))
-        return _interleaved(found) if isinstance(found, Complex) else found
+        found = function(*map(from_interleaved, operands))
+        return interleaved(found) if isinstance(found, Complex) else found
 
     return Spelling(build, arity)
 
@@ -148,7 +148,7 @@ def _scaled(a: Node, b: Node) -> Node:
     if 1 not in (a.dim, b.dim):
         raise ValueError(f"one number and a complex vector are multiplied, not dimensions {a.dim} and {b.dim}")
     real, vector = (a, b) if a.dim == 1 else (b, a)
-    return _interleaved(from_real(real) * _complex(vector))
+    return interleaved(from_real(real) * from_interleaved(vector))
 
 
 def _repeated(a: Node, dim: int) -> Node:
@@ -188,8 +188,8 @@ SPELLINGS: dict[str, Spelling] = {
     "Laplacian": Spelling(laplacian, 2),
     "TraceOperator": Spelling(trace_operator, 2),
     "AdjointOperator": Spelling(adjoint_operator, 3),
-    "Real2Complex": Spelling(lambda a: _interleaved(from_real(a)), 1),
-    "Imag2Complex": Spelling(lambda a: _interleaved(Complex(const(0), a)), 1),
+    "Real2Complex": Spelling(lambda a: interleaved(from_real(a)), 1),
+    "Imag2Complex": Spelling(lambda a: interleaved(Complex(const(0), a)), 1),
     "ComplexReal": _of_complex(lambda z: z.real),
     "ComplexImag": _of_complex(lambda z: z.imag),
     "Conj": _of_complex(lambda z: z.conj),
@@ -205,5 +205,5 @@ SPELLINGS: dict[str, Spelling] = {
     "ComplexRealScal": Spelling(_scaled, 2),
     "ComplexDivide": _of_complex(Complex.__truediv__, 2),
     "ComplexExp": _of_complex(of_complex.exp),
-    "ComplexExp1j": Spelling(lambda a: _interleaved(of_complex.exp(Complex(const(0), a))), 1),
+    "ComplexExp1j": Spelling(lambda a: interleaved(of_complex.exp(Complex(const(0), a))), 1),
 }

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from ..arrays import is_array
 from ..formula.graph import Node, substitute, variables
-from ..formula.parse import parse, to_keops
+from ..formula.parse import parse, read_aliases, to_keops
 from .symbolic import Leaf, Symbolic, kind_of, lift, merge, readable
 from .tensor import LazyTensor, Pm
 
@@ -69,19 +70,33 @@ def _with_names(text: str, names: dict[str, Any]) -> LazyTensor:
 
 
 def _with_aliases(text: str, aliases: Sequence[str], arrays: tuple[Any, ...]) -> LazyTensor:
-    found = parse(text, aliases)
-    used = variables((found,))
+    (found,) = bind((text,), tuple(aliases), arrays)
+    return found._with(found.formula, found.formula.dim > 1)
+
+
+def bind(texts: tuple[str, ...], aliases: tuple[str, ...], arrays: Sequence[Any]) -> list[LazyTensor]:
+    """Formulas over the same aliases, as LazyTensors over the arrays that these stand for, with an inner axis each.
+
+    All aliases tell how many rows and columns there are, whether a formula has them or not.
+    """
+    formulas, used = _read(texts, aliases)
     if not used:
-        raise ValueError(f"the formula {text!r} has no arrays: name LazyTensors, e.g. from_string('Exp(-X)', X=Vi(x))")
+        raise ValueError(f"the formula {texts[0]!r} has no arrays: name LazyTensors, e.g. from_string('Exp(-X)', X=Vi(x))")
     wanted = max(used[-1].attrs[1] + 1, len(aliases))
     if wanted != len(arrays):
-        raise ValueError(f"{text!r} takes {wanted} array{'s' * (wanted != 1)}, not {len(arrays)}")
-    formulas, whole = merge([_variable(arrays[v.attrs[1]], v) for v in used])
-    (renumbered,) = substitute([found], dict(zip(used, formulas, strict=True)))
-    return whole._with(renumbered, renumbered.dim > 1)
+        raise ValueError(f"{texts[0]!r} takes {wanted} array{'s' * (wanted != 1)}, not {len(arrays)}")
+    variables, whole = merge([variable_of(arrays[v.attrs[1]], v) for v in used])
+    return [whole._with(f, True) for f in substitute(formulas, dict(zip(used, variables, strict=True)))]
 
 
-def _variable(array: Any, variable: Node) -> LazyTensor:
+@lru_cache(maxsize=4096)
+def _read(texts: tuple[str, ...], aliases: tuple[str, ...]) -> tuple[tuple[Node, ...], tuple[Node, ...]]:
+    """The formulas, and all variables by their numbers."""
+    formulas = tuple(parse(text, aliases) for text in texts)
+    return formulas, variables((*formulas, *read_aliases(aliases).values()))
+
+
+def variable_of(array: Any, variable: Node) -> LazyTensor:
     """The LazyTensor of an array that a variable stands for."""
     axis, number, dim, *_ = variable.attrs
     written = to_keops(variable)

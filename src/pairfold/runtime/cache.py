@@ -15,13 +15,14 @@ from pathlib import Path
 
 import platformdirs
 
+VARIABLE = "PAIRFOLD_CACHE_DIR"
 _MAGIC = b"pairfold kernel 1\n"
 _DIGEST_BYTES = 32
 
 
 def directory() -> Path:
     """Where kernels are kept: ``PAIRFOLD_CACHE_DIR``, else the platform's cache folder."""
-    chosen = os.environ.get("PAIRFOLD_CACHE_DIR")
+    chosen = os.environ.get(VARIABLE)
     return Path(chosen) if chosen else Path(platformdirs.user_cache_dir("pairfold", appauthor=False))
 
 
@@ -83,6 +84,15 @@ def store(name: str, code: bytes) -> None:
             RuntimeWarning,
             stacklevel=2,
         )
+
+
+def clear() -> None:
+    """Remove all kernels from disk; other files in the folder stay."""
+    if not directory().is_dir():
+        return
+    for path in directory().iterdir():
+        if len(path.name) == 64 and set(path.name) <= set("0123456789abcdef"):
+            path.unlink(missing_ok=True)
 
 
 def _is_ours(status: os.stat_result) -> bool:

@@ -91,6 +91,15 @@ def _check(result: tuple[Any, ...], doing: str) -> Any:
     return values[0] if values else None
 
 
+def count() -> int:
+    """How many GPUs there are; 0 where nothing can tell."""
+    try:
+        driver = _driver()
+        return int(_check(driver.cuDeviceGetCount(), "the driver does not count its GPUs"))
+    except CudaError:
+        return 0
+
+
 class Device(NamedTuple):
     """A GPU, as far as kernels depend on it."""
 

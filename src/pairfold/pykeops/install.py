@@ -1,0 +1,104 @@
+"""`import pykeops` served by Pairfold: a finder in front of all others."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+HERE = __name__.rpartition(".")[0]  # pairfold.pykeops
+# Of each module of KeOps the one here that it is; of those in brackets the names alone: modules that lie elsewhere in KeOps.
+MODULES = {
+    "pykeops": "", "pykeops.config": "config", "pykeops.torch": "torch", "pykeops.numpy": "numpy",
+    "pykeops.torch.utils": "torch.utils", "pykeops.numpy.utils": "numpy.utils",
+    "pykeops.torch.cluster": "torch.cluster", "pykeops.numpy.cluster": "numpy.cluster",
+    "pykeops.common": "(common)", "pykeops.common.utils": "(common)", "pykeops.common.parse_type": "(common)",
+    "pykeops.common.get_options": "(common)", "pykeops.common.operations": "(solve)", "pykeops.common.lazy_tensor": "(common)",
+    "pykeops.common.keops_io": "(common)",
+    "keopscore": "keopscore", "keopscore.config": "(config)", "keopscore.config.config": "(config)",
+    "keopscore.config.cuda": "(config)", "keopscore.config.openmp": "(config)", "keopscore.config.base_config": "(config)",
+}  # fmt: skip
+for _framework in ("torch", "numpy"):
+    MODULES |= {f"pykeops.{_framework}.{name}": f"({_framework})" for name in ("generic", "lazytensor", "operations", "test_install")}
+    MODULES |= {f"pykeops.{_framework}.generic.{name}": f"({_framework})" for name in ("generic_red", "generic_ops")}
+    MODULES |= {f"pykeops.{_framework}.lazytensor.LazyTensor": f"({_framework})"}
+    MODULES |= {f"pykeops.{_framework}.cluster.{name}": f"({_framework}.cluster)" for name in ("grid_cluster", "matrix", "utils")}
+
+
+class Finder(MetaPathFinder, Loader):
+    """Finds the modules of KeOps here."""
+
+    def find_spec(self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:
+        if fullname not in MODULES:
+            if fullname.partition(".")[0] in ("pykeops", "keopscore"):
+                raise ModuleNotFoundError(f"{fullname} is a part of KeOps that Pairfold has no counterpart of", name=fullname)
+            return None
+        is_package = any(name.startswith(f"{fullname}.") for name in MODULES)
+        return ModuleSpec(fullname, self, origin=HERE, is_package=is_package)
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        ours = MODULES[spec.name]
+        if ours.startswith("("):
+            return None  # a new one, filled below
+        module = import_module(f"{HERE}.{ours}" if ours else HERE)
+        self._own[spec.name] = module.__spec__
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        spec = module.__spec__
+        assert spec is not None
+        ours = MODULES[spec.name]
+        if not ours.startswith("("):
+            module.__spec__ = self._own[spec.name]  # the import system has put the alias's in its place
+            return
+        source = import_module(f"{HERE}.{ours[1:-1]}")
+        for name, value in vars(source).items():
+            if not name.startswith("__"):
+                setattr(module, name, value)
+        module.__getattr__ = lambda name: getattr(source, name)  # type: ignore[method-assign]
+
+    def __init__(self) -> None:
+        self._own: dict[str, Any] = {}
+
+
+_finder = Finder()
+
+
+def install() -> None:
+    """Let ``import pykeops`` and ``import keopscore`` find Pairfold's from now on, whether KeOps is installed or not.
+
+    Modules that have imported the real ones before keep them; a warning says so.
+
+    Examples
+    --------
+    >>> import pairfold.pykeops
+    >>> pairfold.pykeops.install()
+    >>> from pykeops.numpy import LazyTensor
+    >>> LazyTensor.__module__
+    'pairfold.pykeops.numpy'
+    """
+    if _finder in sys.meta_path:
+        return
+    loaded = [name for name in sys.modules if name.partition(".")[0] in ("pykeops", "keopscore")]
+    real = [name for name in loaded if getattr(sys.modules[name], "__file__", None) and "pairfold" not in str(sys.modules[name].__file__)]
+    if real:
+        warnings.warn("pykeops was imported before pairfold.pykeops.install(): what has imported it keeps it", RuntimeWarning, stacklevel=2)
+    for name in loaded:
+        del sys.modules[name]
+    sys.meta_path.insert(0, _finder)
+    for name in ("pykeops", "keopscore"):
+        if name in loaded:  # an import of it may be under way, from `path`
+            import_module(name)
+
+
+def uninstall() -> None:
+    """Undo `install`: ``import pykeops`` finds what is installed, from now on."""
+    if _finder in sys.meta_path:
+        sys.meta_path.remove(_finder)
+        for name in [name for name in sys.modules if name in MODULES]:
+            del sys.modules[name]

@@ -1,0 +1,5 @@
+"""What ``import pykeops`` finds in processes that a program under Pairfold's drop-in starts."""
+
+import pairfold.pykeops
+
+pairfold.pykeops.install()

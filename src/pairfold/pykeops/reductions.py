@@ -1,0 +1,175 @@
+"""KeOps's reductions by their names, as native ones, and `Genred`, which reduces a formula given as text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from ..formula.parse import parse, read_aliases
+from ..lazy.strings import bind
+
+# Of each name the native method, and whether it adds up.
+REDUCTIONS = {
+    "Sum": ("sum", True), "LogSumExp": ("logsumexp", True), "LogSumExpWeight": ("logsumexp", True),
+    "SumSoftMaxWeight": ("sumsoftmaxweight", True), "SoftMax": ("sumsoftmaxweight", True), "Min": ("min", False), "Max": ("max", False),
+    "ArgMin": ("argmin", False), "ArgMax": ("argmax", False), "Min_ArgMin": ("min_argmin", False), "MinArgMin": ("min_argmin", False),
+    "Max_ArgMax": ("max_argmax", False), "MaxArgMax": ("max_argmax", False), "KMin": ("Kmin", False), "ArgKMin": ("argKmin", False),
+    "KMin_ArgKMin": ("Kmin_argKmin", False), "KMinArgKMin": ("Kmin_argKmin", False),
+}  # fmt: skip
+WEIGHTED = {"LogSumExpWeight", "SumSoftMaxWeight", "SoftMax"}
+OF_K = {"KMin", "ArgKMin", "KMin_ArgKMin", "KMinArgKMin"}
+# Accepted, without a meaning here: what is computed where the arrays are, in kernels that choose for themselves, needs none of them.
+MEANINGLESS = {"backend", "device_id", "enable_chunks", "use_fast_math", "optional_flags", "rec_multVar_highdim", "dtype", "cuda_type"}
+ACCURACY = {"dtype_acc", "use_double_acc", "sum_scheme"}
+_BACKEND = re.compile(r"auto|(CPU|GPU)(_1D|_2D)?(_(host|device))?")
+
+
+def reduce(op: str, formulas: Sequence[Any], axis: int, K: Any = None, ranges: Any = None, out: Any = None, **options: Any) -> Any:  # noqa: N803
+    """A reduction, by KeOps's name, of native LazyTensors with an inner axis: a formula, and weights where it has some.
+
+    Raises
+    ------
+    ValueError
+        Where there is no such reduction, or it lacks its K or its weights.
+    TypeError
+        Where an option is unknown.
+    """
+    check(op, len(formulas) > 1, K, axis, options)
+    name, adds_up = REDUCTIONS[op]
+    lazy, *weights = formulas
+    if ranges:
+        lazy = lazy._with(lazy.formula, True)
+        lazy.ranges = ranges
+    arguments = [K] if op in OF_K else [*weights] if name == "sumsoftmaxweight" else []
+    keywords: dict[str, Any] = {"weight": weights[0]} if name == "logsumexp" and weights else {}
+    if adds_up:
+        keywords |= {k: v for k, v in options.items() if k in ACCURACY}
+    found = getattr(lazy, name)(*arguments, axis=len(lazy._batch) + axis, **keywords)
+    if op in OF_K:
+        found = tuple(map(_squeezed, found)) if isinstance(found, tuple) else _squeezed(found)
+    return found if out is None else _into(out, found)
+
+
+def check(op: str, weighted: bool, K: Any, axis: Any, options: Any) -> None:  # noqa: N803
+    """Say what is wrong with a reduction that a user asks for."""
+    if op not in REDUCTIONS:
+        raise ValueError(f"there is no reduction {op!r}: there are {', '.join(REDUCTIONS)}")
+    if op in WEIGHTED and not weighted:
+        raise ValueError(f"{op} needs the formula of its weights, formula2")
+    if op in OF_K and K is None:
+        raise ValueError(f"{op} needs the number K, opt_arg")
+    if axis not in (0, 1):
+        raise ValueError(f"axis must be 0 (reduce i) or 1 (reduce j), not {axis!r}")
+    for key in options:
+        if key not in MEANINGLESS | ACCURACY:
+            raise TypeError(f"a reduction has no option {key!r}; there are {', '.join(sorted(MEANINGLESS | ACCURACY))}, ranges and out")
+    backend = options.get("backend")
+    if backend is not None and not _BACKEND.fullmatch(str(backend)):
+        raise ValueError(f"backend must be 'auto', 'CPU', 'GPU', 'GPU_1D' or 'GPU_2D', not {backend!r}")
+
+
+def _squeezed(result: Any) -> Any:
+    """(…, K) where there is one component."""
+    return result[..., 0] if result.shape[-1] == 1 else result
+
+
+def _into(out: Any, result: Any) -> Any:
+    """The result in the memory of `out`, which is part of autograd's graph then, as the result is."""
+    if isinstance(result, tuple):
+        raise ValueError("out takes one array, but this reduction has two results")
+    if tuple(out.shape) != tuple(result.shape):
+        raise ValueError(f"out must have the result's shape {tuple(result.shape)}, not {tuple(out.shape)}")
+    if getattr(out, "grad_fn", None) is not None:
+        out.detach_()  # what it held before is gone
+    out[...] = result
+    return out
+
+
+class Genred:
+    """A reduction of a formula given as text, to be called on arrays.
+
+    Parameters
+    ----------
+    formula : str
+        In KeOps's syntax.
+    aliases : sequence of str
+        ``"x = Vi(3)"``, ``"y = Vj(3)"``, ``"p = Pm(1)"``, in the order of the arrays, or with their numbers, ``"x = Vi(0,3)"``.
+    reduction_op : str
+        ``"Sum"``, ``"LogSumExp"``, ``"SumSoftMaxWeight"``, ``"Min"``, ``"ArgMin"``, ``"Min_ArgMin"``, ``"Max"`` …, ``"KMin"`` …
+    axis : int
+        0 to reduce i, 1 to reduce j.
+    opt_arg : int, optional
+        K.
+    formula2 : str, optional
+        The weights.
+    dtype_acc, use_double_acc, sum_scheme
+        How sums are accumulated.
+    dtype, cuda_type, enable_chunks, rec_multVar_highdim, use_fast_math
+        Accepted, without a meaning here.
+
+    Raises
+    ------
+    FormulaError
+        A ValueError that shows the column where the text is no formula.
+    ValueError
+        Where there is no such reduction.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pairfold.pykeops.numpy import Genred
+    >>> x, y, b = np.random.rand(5, 3), np.random.rand(7, 3), np.random.rand(7, 2)
+    >>> K = Genred("Exp(-SqDist(x,y)) * b", ["x = Vi(3)", "y = Vj(3)", "b = Vj(2)"], axis=1)
+    >>> np.allclose(K(x, y, b), np.exp(-((x[:, None] - y) ** 2).sum(-1)) @ b)
+    True
+    """
+
+    def __init__(
+        self,
+        formula: str,
+        aliases: Sequence[str],
+        reduction_op: str = "Sum",
+        axis: int = 0,
+        dtype: Any = None,
+        opt_arg: Any = None,
+        formula2: str | None = None,
+        cuda_type: Any = None,
+        dtype_acc: Any = "auto",
+        use_double_acc: bool = False,
+        sum_scheme: str = "auto",
+        enable_chunks: bool = True,
+        rec_multVar_highdim: Any = False,  # noqa: N803
+        use_fast_math: bool = True,
+        **unknown: Any,
+    ):
+        check(reduction_op, formula2 is not None, opt_arg, axis, unknown)
+        self.formula, self.formula2, self.reduction_op, self.axis, self.opt_arg = formula, formula2, reduction_op, axis, opt_arg
+        self.aliases = [re.sub(r"\bV([xy])\b", lambda m: "Vi" if m[1] == "x" else "Vj", alias) for alias in aliases]
+        self._accuracy = {"dtype_acc": dtype_acc, "use_double_acc": use_double_acc, "sum_scheme": sum_scheme}
+        self._texts = (formula,) if formula2 is None else (formula, formula2)
+        named = read_aliases(self.aliases)
+        for text in self._texts:
+            parse(text, named)
+
+    def __call__(self, *args: Any, backend: str = "auto", device_id: int = -1, ranges: Any = None, out: Any = None) -> Any:
+        """Reduce the formula of these arrays.
+
+        Parameters
+        ----------
+        *args : array
+            (…, M, D) for ``Vi``, (…, N, D) for ``Vj``, (…, D) for ``Pm``.
+        backend, device_id
+            Accepted: the arrays' own device computes.
+        ranges : six arrays, optional
+            The blocks of pairs that take part.
+        out : array, optional
+            Of the result's shape, to be written and returned.
+
+        Returns
+        -------
+        array, or two
+            (…, M, D) with axis 1, (…, N, D) with axis 0; (…, M, K) of the K smallest.
+        """
+        formulas = bind(self._texts, tuple(self.aliases), args)
+        return reduce(self.reduction_op, formulas, self.axis, self.opt_arg, ranges, out, backend=backend, **self._accuracy)
