@@ -710,7 +710,7 @@ def _bound(natives: Sequence[Any], arguments: Sequence[Any]) -> list[Any]:
         return list(natives)
     nodes = {v.attrs[1]: v for v in variables(tuple(formulas))}
     # A symbol that no formula has any more, after a trace say, stands for nothing.
-    values = [0.0 if isinstance(leaf.value, Symbol) and k not in nodes else leaf.value for k, leaf in enumerate(whole.leaves)]
+    values: list[Any] = [0.0 if isinstance(leaf.value, Symbol) and k not in nodes else leaf.value for k, leaf in enumerate(whole.leaves)]
     wanted = 1 + max((v.index for v in values if isinstance(v, Symbol)), default=-1)
     if len(arguments) != wanted:
         raise ValueError(f"this reduction has {wanted} symbolic variables, but was given {len(arguments)} arrays")
