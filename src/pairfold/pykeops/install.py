@@ -81,6 +81,7 @@ def install() -> None:
     >>> from pykeops.numpy import LazyTensor
     >>> LazyTensor.__module__
     'pairfold.pykeops.numpy'
+    >>> pairfold.pykeops.uninstall()
     """
     if _finder in sys.meta_path:
         return

@@ -22,7 +22,8 @@ from ..lazy import LazyTensor as Native
 from ..lazy import concat
 from ..lazy.strings import variable_of
 from ..lazy.symbolic import Leaf, is_complex, merge, number
-from .reductions import reduce
+from .reductions import check, reduce, with_ranges
+from .solve import solve
 
 AXES = "ijp"  # KeOps's categories 0, 1 and 2
 
@@ -191,6 +192,8 @@ class GenericLazyTensor:
     reduction_op: str
     opt_arg: Any
     kwargs: dict[str, Any]
+    varindex: int
+    other: Any
     _formulas: list[Any]
 
     def __init__(self, x: Any = None, axis: int | None = None, is_complex: bool = False):
@@ -552,6 +555,62 @@ class GenericLazyTensor:
         """As `factorize`."""
         return self._combine(lambda a: a)
 
+    # ---- systems
+
+    def solve(self, other: Any, var: Any = None, call: bool = True, **options: Any) -> Any:
+        """The array a with Σ self · a + alpha · a = other, for a positive definite matrix.
+
+        Parameters
+        ----------
+        other : array (N, E), or LazyTensor of one
+            The right-hand sides, along i, or along j where it is a LazyTensor of axis 1; or a symbolic variable.
+        var : LazyTensor, optional
+            A symbolic variable that self is linear in: then Σ self + alpha · var = other is solved for it.
+        call : bool
+            With False nothing is computed yet: the result is called to do so.
+        alpha : float or array of one number
+            1e-10 by default.
+        eps : float
+            The root mean square of the residual that is small enough, 1e-6 by default.
+        ranges, dtype_acc, use_double_acc, sum_scheme
+            As in `reduction`; so is what has no meaning here.
+
+        Returns
+        -------
+        array, (N, E)
+            Differentiable in PyTorch, by all arrays and by alpha.
+        LazyTensor
+            To be called, where symbolic variables wait for their arrays.
+        """
+        other = other if isinstance(other, GenericLazyTensor) else self.lt_constructor(other, 0)
+        if other.axis not in (0, 1):
+            raise ValueError("the right-hand sides are an array, or a LazyTensor of one, or a symbolic variable, along i or j")
+        axis = 1 - other.axis
+        expression = self
+        if var is None:
+            var = self.lt_constructor((self.new_variable_index(), other.ndim, axis))
+            expression = self * var
+        made = expression._made(expression.native, expression.ranges)
+        made.reduction_op, made.axis, made.kwargs, made.opt_arg, made._formulas = "Solve", axis, options, None, [expression.native]
+        made.varindex, made.other = var.ind, other
+        waits = other.symbolic_variables or len(expression.symbolic_variables) > 1
+        return made() if call and not waits else made
+
+    def _solved(self, arguments: Sequence[Any], options: dict[str, Any]) -> Any:
+        """A system whose arrays are all there: those of symbolic variables, the right-hand sides in the place of the unknown."""
+        options = dict(options)
+        ranges = options.pop("ranges", None)
+        arguments = list(arguments)
+        if not self.other.symbolic_variables:
+            missing = self.varindex - len(arguments)
+            if missing < 0:
+                raise ValueError(f"this system has its right-hand sides: it takes {self.varindex} arrays, not {len(arguments)}")
+            arguments += [None] * missing + [self.other.native.leaves[0].value]
+        unknown = arguments[self.varindex] = arguments[self.varindex][...]
+        (lazy,) = _bound(self._formulas, arguments)
+        check("Sum", False, None, self.axis, {k: v for k, v in options.items() if k not in ("alpha", "eps")})
+        return solve(with_ranges(lazy, ranges), unknown, self.axis, **options)
+
     # ---- reductions
 
     def reduction(
@@ -611,6 +670,8 @@ class GenericLazyTensor:
         if not self._is_reduced:
             raise ValueError("only a reduction that waits for its arrays is called, such as K.sum(axis=1, call=False)")
         options = {"ranges": self.ranges, **self.kwargs, **options}
+        if self.reduction_op == "Solve":
+            return self._solved(args, options)
         return reduce(self.reduction_op, _bound(self._formulas, args), self.axis, self.opt_arg, **options)
 
     sum = _reducing("Sum", inner=True)

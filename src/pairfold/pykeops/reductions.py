@@ -38,9 +38,7 @@ def reduce(op: str, formulas: Sequence[Any], axis: int, K: Any = None, ranges: A
     check(op, len(formulas) > 1, K, axis, options)
     name, adds_up = REDUCTIONS[op]
     lazy, *weights = formulas
-    if ranges:
-        lazy = lazy._with(lazy.formula, True)
-        lazy.ranges = ranges
+    lazy = with_ranges(lazy, ranges)
     arguments = [K] if op in OF_K else [*weights] if name == "sumsoftmaxweight" else []
     keywords: dict[str, Any] = {"weight": weights[0]} if name == "logsumexp" and weights else {}
     if adds_up:
@@ -49,6 +47,15 @@ def reduce(op: str, formulas: Sequence[Any], axis: int, K: Any = None, ranges: A
     if op in OF_K:
         found = tuple(map(_squeezed, found)) if isinstance(found, tuple) else _squeezed(found)
     return found if out is None else _into(out, found)
+
+
+def with_ranges(lazy: Any, ranges: Any) -> Any:
+    """The pairs of KeOps's six arrays alone, where there are such."""
+    if ranges is None:
+        return lazy
+    made = lazy._with(lazy.formula, lazy._inner)
+    made.ranges = ranges
+    return made
 
 
 def check(op: str, weighted: bool, K: Any, axis: Any, options: Any) -> None:  # noqa: N803

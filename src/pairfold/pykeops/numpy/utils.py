@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as _np
 
+from ...cluster import swap_axes
 from ..kernels import kernels_of
 
 
@@ -138,10 +139,7 @@ class numpytools:  # noqa: N801  # KeOps's name
         """The address of its numbers."""
         return int(x.__array_interface__["data"][0])
 
-    @staticmethod
-    def swap_axes(ranges: Any) -> Any:
-        """The ranges of the transposed matrix: see `pykeops.numpy.cluster`."""
-        return None if ranges is None else (*ranges[3:], *ranges[:3])
+    swap_axes = staticmethod(swap_axes)
 
 
 squared_distances, np_kernel, log_np_kernel, grad_np_kernel = kernels_of(_np)

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from ...arrays import backend_named
 from ...arrays.base import COMPLEX, FLOATS
+from ...cluster import swap_axes
 from ..kernels import kernels_of
 
 _torch = backend_named("torch").module
@@ -150,10 +151,7 @@ class torchtools:  # noqa: N801  # KeOps's name
 
     pointer = get_pointer
 
-    @staticmethod
-    def swap_axes(ranges: Any) -> Any:
-        """The ranges of the transposed matrix: see `pykeops.torch.cluster`."""
-        return None if ranges is None else (*ranges[3:], *ranges[:3])
+    swap_axes = staticmethod(swap_axes)
 
 
 def is_on_device(x: Any) -> bool:

@@ -1,5 +1,6 @@
 """What ``import keopscore`` finds in processes that a program under Pairfold's drop-in starts."""
 
-import pairfold.pykeops
+if __name__ == "keopscore":  # and not where tools walk over the package
+    import pairfold.pykeops
 
-pairfold.pykeops.install()
+    pairfold.pykeops.install()

@@ -1,5 +1,6 @@
 """What ``import pykeops`` finds in processes that a program under Pairfold's drop-in starts."""
 
-import pairfold.pykeops
+if __name__ == "pykeops":  # and not where tools walk over the package
+    import pairfold.pykeops
 
-pairfold.pykeops.install()
+    pairfold.pykeops.install()
