@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pairfold import LazyTensor, Vi, Vj
+from pairfold.cluster import from_matrix
+from pairfold.fold import ROWS_WORTH_CONTRACTING
 from pairfold.runtime.pattern import Pattern
 from tests.helpers import eps
 
@@ -217,31 +221,160 @@ def test_selections_over_both_axes():
             np.testing.assert_allclose(K.sumsoftmaxweight(Vj(w), axis=(0, 1)), (share * w).sum() / share.sum(), rtol=1e-12)
 
 
+def dense_pattern(pattern):
+    """How often each pair is there."""
+    full = np.zeros(pattern.shape)
+    for k, (a, b) in enumerate(pattern.rows):
+        for c, d in pattern.columns[pattern.slices[k] : pattern.slices[k + 1]]:
+            full[a:b, c:d] += 1
+    return full
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 60), st.integers(1, 60), st.integers(0, 2**32 - 1))
 def test_transposed_patterns(m, n, seed):
-    """Overlapping ranges of columns count as often as they are given."""
     rng = np.random.default_rng(seed)
     rows = cuts(rng, m, 4)
-    counts = rng.integers(0, 4, len(rows))
-    columns = np.sort(rng.integers(0, n + 1, (counts.sum(), 2)), axis=1)
-    pattern = Pattern.of(rows, np.cumsum(counts), columns, (m, n))
-
-    def dense(p):
-        full = np.zeros(p.shape)
-        for k, (a, b) in enumerate(p.rows):
-            for c, d in p.columns[p.slices[k] : p.slices[k + 1]]:
-                full[a:b, c:d] += 1
-        return full
-
+    met = [cuts(rng, n, rng.integers(0, 6)) for _ in rows]
+    columns = np.concatenate([np.zeros((0, 2), np.int64), *met])
+    pattern = Pattern.of(rows, np.cumsum([len(c) for c in met]).astype(int), columns, (m, n))
     want = np.zeros((m, n))
-    for (a, b), end, count in zip(rows, np.cumsum(counts), counts, strict=True):
-        for c, d in columns[end - count : end]:
+    for (a, b), ranges in zip(rows, met, strict=True):
+        for c, d in ranges:
             want[a:b, c:d] += 1
-    np.testing.assert_array_equal(dense(pattern), want)
-    np.testing.assert_array_equal(dense(pattern.T), want.T)
+    np.testing.assert_array_equal(dense_pattern(pattern), want)
+    np.testing.assert_array_equal(dense_pattern(pattern.T), want.T)
+    np.testing.assert_array_equal(dense_pattern(pattern.T.T), want)
     assert pattern.pairs == want.sum() == pattern.T.pairs
     np.testing.assert_array_equal(pattern.empty, ~want.any(1))
+    # Its ranges as tiles, in any order.
+    owner = np.repeat(rows, [len(c) for c in met], axis=0)
+    order = rng.permutation(len(owner))
+    tiles = Pattern.of_tiles(owner[order], columns[order], (m, n))
+    np.testing.assert_array_equal(dense_pattern(tiles), want)
+    np.testing.assert_array_equal(dense_pattern(tiles.T), want.T)
+    np.testing.assert_array_equal(Pattern.of_tiles(columns, owner, (n, m)).empty, ~want.any(0))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 30), st.integers(1, 30), st.integers(0, 6), st.integers(0, 2**32 - 1))
+def test_tiles_that_overlap_are_refused(m, n, count, seed):
+    """If and only if a pair is in two of them."""
+    rng = np.random.default_rng(seed)
+    rows, columns = (np.sort(rng.integers(0, length + 1, (count, 2)), axis=1) for length in (m, n))
+    want = np.zeros((m, n))
+    for (a, b), (c, d) in zip(rows, columns, strict=True):
+        want[a:b, c:d] += 1
+    if want.max() > 1:
+        with pytest.raises(ValueError, match="overlap"):
+            Pattern.of_tiles(rows, columns, (m, n))
+    else:
+        np.testing.assert_array_equal(dense_pattern(Pattern.of_tiles(rows, columns, (m, n))), want)
+
+
+def random_mask(rng, kind, m, n):
+    """A way to mask a matrix at random, and which pairs there are then."""
+    rows, columns = cuts(rng, m, 6), cuts(rng, n, 6)
+    keep = rng.random((len(rows), len(columns))) < 0.4
+    there = np.zeros((m, n), bool)
+    for (a, b), met in zip(rows, keep, strict=True):
+        for c, d in columns[met]:
+            there[a:b, c:d] = True
+    if kind == "keep":
+        return (lambda K: K.blocks(rows, columns, keep)), there
+    if kind == "tiles":
+        k, l = rng.permutation(np.argwhere(keep)).T
+        return (lambda K: K.blocks(rows[k], columns[l])), there
+    if kind == "ranges":
+
+        def by_ranges(K):
+            made = +K
+            made.ranges = from_matrix(rows, columns, keep)
+            return made
+
+        return by_ranges, there
+    if kind == "labels":
+        a, b = rng.integers(0, 5, m), rng.integers(1, 6, n)
+        return (lambda K: K.same_label(a, b)), a[:, None] == b
+    lower, upper = rng.integers(-m, m, 2)
+    i, j = np.arange(m)[:, None], np.arange(n)
+    return (lambda K: K.band(int(lower), int(upper))), (i - lower <= j) & (j <= i + upper)
+
+
+REDUCE = {
+    "sum over rows": (lambda K, v: K.sum(-2), lambda K, there, v: (K * there).sum(-2)),
+    "product": (lambda K, v: K @ v, lambda K, there, v: (K * there) @ v),
+    "logsumexp": (lambda K, v: K.logsumexp(-1), lambda K, there, v: K.masked_fill(~there, -torch.inf).logsumexp(-1)),
+    "max": (lambda K, v: K.max(-1), lambda K, there, v: K.masked_fill(~there, -torch.inf).amax(-1)),
+    "Kmin": (lambda K, v: K.Kmin(2, axis=-1)[..., 1], lambda K, there, v: K.masked_fill(~there, torch.inf).sort(-1).values[..., 1]),
+    "softmax": (
+        lambda K, v: K.sumsoftmaxweight(Vj(v[:, :1]), axis=-1)[..., 0],
+        lambda K, there, v: K.masked_fill(~there, -torch.inf).softmax(-1) @ v[:, 0],
+    ),
+}
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    st.sampled_from(["keep", "tiles", "ranges", "labels", "band"]), st.sampled_from(list(REDUCE)), st.sampled_from([(), (2,)]),
+    st.sampled_from([1, 2, 12]), st.integers(0, 2**32 - 1),
+)  # fmt: skip
+def test_derivatives_of_random_patterns(kind, reduction, batch, d, seed):
+    """Of long vectors and short ones, over batches, to second order."""
+    rng = np.random.default_rng(seed)
+    m, n = rng.integers(3, 90, 2)
+    mask, there = random_mask(rng, kind, m, n)
+    inputs = [torch.tensor(rng.random(s), requires_grad=True) for s in ((*batch, m, d), (n, d), (n, 3))]
+    allowed = torch.tensor(there)
+    # Rows that meet too few columns have no value that could be compared.
+    some = torch.tensor(there.sum(1) >= 2) if reduction != "sum over rows" else slice(None)
+
+    def both(lazy):
+        x, y, v = inputs
+        if lazy:
+            K = mask((-((LazyTensor(x[..., :, None, :]) - LazyTensor(y[None])) ** 2).sum(-1)).exp())
+            out = REDUCE[reduction][0](K, v)
+            out = out[..., some, :] if reduction == "product" else out[..., some]
+        else:
+            K = (-((x[..., :, None, :] - y) ** 2).sum(-1)).exp()
+            out = REDUCE[reduction][1](K[..., some, :], allowed[some], v)
+        first = torch.autograd.grad(out.sin().sum(), inputs, create_graph=True, materialize_grads=True)
+        return (out, *first, *torch.autograd.grad(sum(g.square().sum() for g in first), inputs, materialize_grads=True))
+
+    for got, want in zip(both(True), both(False), strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-8, atol=1e-10)
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.sampled_from(["keep", "tiles", "ranges", "labels", "band"]), st.sampled_from(["float32", "float64"]), st.integers(0, 2**32 - 1))
+def test_long_vectors(kind, dtype, seed):
+    """Where inner products take the place of differences, in exponents and as bounds on distances."""
+    rng = np.random.default_rng(seed)
+    m, n = ROWS_WORTH_CONTRACTING + rng.integers(0, 150, 2)
+    mask, there = random_mask(rng, kind, m, n)
+    x, y, v = (rng.random(s).astype(dtype) for s in ((m, 16), (n, 16), (n, 2)))
+    square = np.square(x[:, None].astype("f8") - y).sum(-1)
+    D = ((Vi(x) - Vj(y)) ** 2).sum(-1)
+    rtol = 100 * eps(dtype)
+    with mock.patch("pairfold.fold.PAIRS_WORTH_CONTRACTING", 1):
+        found = mask((-D / 4).exp()) @ v
+        index = mask(D).argKmin(3, axis=1)
+    np.testing.assert_allclose(found, (np.exp(-square / 4) * there) @ v, rtol=rtol, atol=rtol)
+    far = np.where(there, square, np.inf)
+    order = np.argsort(far, axis=1)[:, :3]
+    wanted = np.take_along_axis(far, order, 1)
+    np.testing.assert_array_equal(index >= 0, np.isfinite(wanted))
+    np.testing.assert_allclose(np.where(index < 0, np.inf, np.take_along_axis(far, np.maximum(index, 0), 1)), wanted, rtol=rtol)
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.sampled_from(["keep", "tiles", "ranges", "labels", "band"]), st.integers(0, 2**32 - 1))
+def test_every_reduction_of_random_patterns(kind, seed):
+    rng = np.random.default_rng(seed)
+    m, n = rng.integers(1, 150, 2)
+    mask, there = random_mask(rng, kind, m, n)
+    x, y, full = data(rng, m, n)
+    check(mask(((x - y) ** 2).sum(-1)), full, there)
 
 
 def test_keops_ranges():
@@ -258,6 +391,64 @@ def test_keops_ranges():
     np.testing.assert_allclose((-K).exp().sum(1), (np.exp(-full) * there).sum(1), rtol=1e-12)
     K.ranges = None
     np.testing.assert_allclose(K.sum(1), full.sum(1), rtol=1e-12)
+
+
+def ranges_of(K, *changes):
+    """KeOps's six arrays with some of them changed."""
+    ranges = list(from_matrix(np.array([[0, 2], [2, 5]]), np.array([[0, 3], [3, 7]]), np.ones((2, 2), bool)))
+    for place, value in changes:
+        ranges[place] = np.asarray(value)
+    K.ranges = ranges
+
+
+TILES = np.array([[0, 2], [3, 5]])
+
+
+@pytest.mark.parametrize(
+    ("act", "error", "parts"),
+    [
+        (lambda K: K.blocks(TILES * 1.0, TILES), TypeError, ["ranges of rows", "whole numbers", "float64"]),
+        (lambda K: K.blocks(TILES, TILES > 0), TypeError, ["ranges of columns", "bool"]),
+        (lambda K: K.blocks(TILES, TILES, np.eye(2)), TypeError, ["keep", "bool", "float64", "keep != 0"]),
+        (lambda K: K.blocks(TILES, TILES[:, 0]), ValueError, ["ranges of columns", "(…, 2)", "(2,)"]),
+        (lambda K: K.blocks(TILES, TILES[:1]), ValueError, ["2 ranges of rows and 1 of columns"]),
+        (lambda K: K.blocks(TILES[:, ::-1], TILES), ValueError, ["[2, 0]", "rows", "0 and 5"]),
+        (lambda K: K.blocks(-TILES, TILES), ValueError, ["rows", "0 and 5"]),
+        (lambda K: K.blocks(TILES, TILES + 3), ValueError, ["[6, 8]", "columns", "0 and 7"]),
+        (lambda K: K.blocks([[0, 3], [2, 5]], [[0, 4], [3, 5]]), ValueError, ["[0, 4] and [3, 5]", "columns overlap", "rows [2, 3]"]),
+        (lambda K: K.blocks([[0, 2]], [[0, 4], [3, 5]], np.ones((1, 2), bool)), ValueError, ["[0, 4] and [3, 5]", "rows [0, 2]"]),
+        (lambda K: ranges_of(K, (0, [[0, 3], [2, 5]])), ValueError, ["row 2", "two ranges"]),
+        (lambda K: ranges_of(K, (3, [[0, 4], [3, 7]])), ValueError, ["row 3", "two ranges"]),
+        (lambda K: ranges_of(K, (0, [[0.0, 2.0], [2.0, 5.0]])), TypeError, ["rows", "float64", "int64"]),
+        (lambda K: ranges_of(K, (1, [2.0, 4.0])), TypeError, ["slices", "float64"]),
+        (lambda K: ranges_of(K, (1, [4, 2])), ValueError, ["slices", "increasing", "[4, 2]"]),
+        (lambda K: ranges_of(K, (1, [2, 5])), ValueError, ["slices", "4 ranges of columns", "[2, 5]"]),
+        (lambda K: ranges_of(K, (1, [4])), ValueError, ["slices", "2 ranges of rows"]),
+        (lambda K: ranges_of(K, (2, [[0, 3], [3, 7], [0, 3], [3, 8]])), ValueError, ["[3, 8]", "columns", "0 and 7"]),
+        (lambda K: ranges_of(K, (2, [[0, 4], [3, 7], [0, 3], [3, 7]])), ValueError, ["[0, 4] and [3, 7]", "overlap"]),
+        (lambda K: setattr(K, "ranges", (TILES, TILES)), ValueError, ["six arrays", "tuple of 2"]),
+    ],
+)  # fmt: skip
+def test_ranges_that_are_refused(act, error, parts):
+    with pytest.raises(error) as caught:
+        act(Vi(np.ones(5)) * Vj(np.ones(7)))
+    for part in parts:
+        assert part in str(caught.value)
+
+
+def test_ranges_in_any_order():
+    """Of any integer type and framework, in lists too."""
+    rng = np.random.default_rng(6)
+    x, y, full = data(rng, 5, 7)
+    there = np.zeros((5, 7), bool)
+    there[3:5, :4], there[0:2, 5:7] = True, True
+    D = ((x - y) ** 2).sum(-1)
+    rows, columns, keep = [[3, 5], [0, 2]], [[5, 7], [0, 4]], ~np.eye(2, dtype=bool)
+    for to in (list, np.array, torch.tensor, lambda a: np.array(a, "uint8"), lambda a: torch.tensor(a, dtype=torch.int32)):
+        check(D.blocks(to(rows), to(columns), keep), full, there)
+        check(D.blocks(to(rows), to(columns[::-1])), full, there)
+    np.testing.assert_array_equal(D.blocks([], []).sum(1), 0)
+    np.testing.assert_array_equal(D.blocks(np.zeros((0, 2)), columns, np.zeros((0, 2), bool)).sum(0), 0)
 
 
 @pytest.mark.parametrize(

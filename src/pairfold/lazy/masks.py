@@ -10,7 +10,7 @@ import numpy as np
 from ..arrays import is_array
 from ..formula.graph import Node
 from ..reductions import Masked, Reduction
-from ..runtime.pattern import Pattern
+from ..runtime.pattern import Pattern, on_host
 from .symbolic import Leaf, Symbolic, merge
 
 if TYPE_CHECKING:
@@ -155,15 +155,25 @@ class Masks(Symbolic):
         orders = (self._index(order_i), self._index(order_j))
         return self._masked(Mask(pattern, None, ("labels", a.tobytes(), b.tobytes(), order_i.tobytes(), order_j.tobytes()), orders))
 
-    def blocks(self, rows: Any, columns: Any, keep: Any) -> LazyTensor:
-        """The pairs of some blocks, given by ranges of rows, ranges of columns and which of them meet.
+    def blocks(self, rows: Any, columns: Any, keep: Any = None) -> LazyTensor:
+        """The pairs of some blocks, given by ranges of rows, ranges of columns and which of them meet. Others cost nothing.
 
         Parameters
         ----------
         rows : array of int, (R, 2)
-            First row and one beyond the last of each range; no row in two of them.
+            First row and one beyond the last of each range, in any order; with `keep`, no row in two of them.
         columns : array of int, (C, 2)
-        keep : array of bool, (R, C)
+            Those of the columns.
+        keep : array of bool, (R, C), optional
+            Which ranges of rows meet which of columns. Without it block k is range k of the rows and range k of the columns, of as
+            many; they may share rows, or columns.
+
+        Raises
+        ------
+        TypeError
+            Where ranges are not of whole numbers, or `keep` is not of bool.
+        ValueError
+            Where ranges lie outside the matrix, or a pair is in two blocks.
 
         Examples
         --------
@@ -174,17 +184,32 @@ class Masks(Symbolic):
         >>> near = K.blocks([[0, 4], [4, 6]], [[0, 3], [3, 5]], np.eye(2, dtype=bool))
         >>> np.allclose(near.sum(axis=1)[:4], np.exp(-abs(x[:4, None] - y[:3])).sum(axis=1))
         True
+        >>> same = K.blocks([[0, 4], [4, 6]], [[0, 3], [3, 5]])
+        >>> np.array_equal(same.dense(), near.dense())
+        True
         """
-        rows, columns, keep = (np.asarray(a.detach().cpu() if hasattr(a, "detach") else a) for a in (rows, columns, keep))
-        if keep.shape != (len(rows), len(columns)) or keep.dtype != bool:
-            raise ValueError(f"keep must be of bool and of shape ({len(rows)}, {len(columns)}), not {keep.dtype} {keep.shape}")
+        rows, columns = on_host(rows), on_host(columns)
         shape = tuple(1 if n is None else n for n in self._lengths)
+        name: tuple[Any, ...] = ("blocks", rows.tobytes(), columns.tobytes())
+        if keep is None:
+            return self._masked(Mask(Pattern.of_tiles(rows, columns, (shape[0], shape[1])), None, name))
+        keep = on_host(keep)
+        if keep.dtype != bool:
+            raise TypeError(f"keep must be of bool, not {keep.dtype}: say keep != 0")
+        if keep.shape != (len(rows), len(columns)):
+            raise ValueError(
+                f"keep must be of shape ({len(rows)}, {len(columns)}), for each range of rows and of columns, not {keep.shape}"
+            )
         pattern = Pattern.of(rows, np.cumsum(keep.sum(1)), columns[np.nonzero(keep)[1]], (shape[0], shape[1]))
-        return self._masked(Mask(pattern, None, ("blocks", rows.tobytes(), columns.tobytes(), keep.tobytes())))
+        return self._masked(Mask(pattern, None, (*name, keep.tobytes())))
 
     @property
     def ranges(self) -> Sequence[Any] | None:
-        """KeOps's six arrays (ranges_i, slices_i, redranges_j, ranges_j, slices_j, redranges_i): set them to reduce over these blocks."""
+        """KeOps's six arrays (ranges_i, slices_i, redranges_j, ranges_j, slices_j, redranges_i): set them to reduce over these blocks.
+
+        The first three say which ranges of columns each range of rows meets, ``redranges_j[slices_i[k - 1] : slices_i[k]]``; the others
+        the same for the transposed matrix. `pairfold.cluster.from_matrix` makes them. Rows in none of the ranges meet no column.
+        """
         return None if self._mask is None or self._mask.name[0] != "ranges" else self._mask.name[1]
 
     @ranges.setter

@@ -21,7 +21,7 @@ class Pattern:
     slices : ndarray of int64, (R + 1,)
         Which of `columns` a range of rows meets: those from ``slices[k]`` to ``slices[k + 1]``.
     columns : ndarray of int64, (S, 2)
-        Ranges of columns, in order for each range of rows; where they overlap, pairs count as often.
+        Ranges of columns, in order and without overlap for each range of rows.
     shape : (int, int)
         Of the matrix.
     """
@@ -45,11 +45,13 @@ class Pattern:
 
         Raises
         ------
+        TypeError
+            Where they are not whole numbers.
         ValueError
-            Where ranges lie outside the matrix, are reversed, or rows belong to two.
+            Where ranges lie outside the matrix or are reversed, rows belong to two, or a range of rows meets a column twice.
         """
         rows, columns = (_ranges(r, length, what) for r, length, what in zip((rows, columns), shape, ("rows", "columns"), strict=True))
-        ends = np.asarray(slices, dtype=np.int64).reshape(-1)
+        ends = _whole_numbers(slices, "slices").reshape(-1)
         if len(ends) != len(rows) or len(ends) and (ends[-1] > len(columns) or (np.diff(ends, prepend=0) < 0).any()):
             raise ValueError(
                 f"slices must say, for each of the {len(rows)} ranges of rows, where its part of the {len(columns)} ranges of columns "
@@ -72,8 +74,32 @@ class Pattern:
         slices = np.concatenate([[0], np.cumsum(counts)])
         taken = columns[np.repeat(begins - slices[:-1], counts) + np.arange(slices[-1])]
         owner = np.repeat(np.arange(len(counts)), counts)
-        taken = taken[np.lexsort((taken[:, 0], owner))]
+        taken = taken[np.lexsort((taken[:, 1], taken[:, 0], owner))]
+        _refuse_twice(everything[order], taken, owner)
         return Pattern(everything[order], slices, taken, shape)
+
+    @staticmethod
+    def of_tiles(rows: Any, columns: Any, shape: tuple[int, int]) -> Pattern:
+        """A pattern of tiles in any order: range k of the rows meets range k of the columns.
+
+        Parameters
+        ----------
+        rows, columns : array of int, (T, 2)
+        shape : (int, int)
+
+        Raises
+        ------
+        TypeError
+            Where they are not whole numbers.
+        ValueError
+            Where ranges lie outside the matrix or are reversed, or tiles overlap.
+        """
+        rows, columns = (_ranges(r, length, what) for r, length, what in zip((rows, columns), shape, ("rows", "columns"), strict=True))
+        if len(rows) != len(columns):
+            raise ValueError(f"{len(rows)} ranges of rows and {len(columns)} of columns: a tile is one of each")
+        made = _cut(rows, columns, shape)
+        _refuse_twice(made.rows, made.columns, np.repeat(np.arange(len(made.rows)), np.diff(made.slices)))
+        return made
 
     @staticmethod
     def of_six(ranges: Sequence[Any], shape: tuple[int, int]) -> Pattern:
@@ -83,7 +109,7 @@ class Pattern:
                 "ranges are six arrays (ranges_i, slices_i, redranges_j, ranges_j, slices_j, redranges_i), not a tuple of "
                 + str(len(ranges))
             )
-        rows, slices, columns, *transposed = [np.asarray(r.detach().cpu() if hasattr(r, "detach") else r) for r in ranges]
+        rows, slices, columns, *transposed = [on_host(r) for r in ranges]
         pattern = Pattern.of(rows, slices, columns, shape)
         rows, slices, columns = transposed
         pattern.__dict__["T"] = Pattern.of(rows, slices, columns, (shape[1], shape[0]))
@@ -106,15 +132,7 @@ class Pattern:
     @cached_property
     def T(self) -> Pattern:  # noqa: N802  # NumPy's name
         """The pattern of the transposed matrix."""
-        edges = np.unique(np.concatenate([self.columns.reshape(-1), [0, self.shape[1]]]))
-        first, last = np.searchsorted(edges, self.columns[:, 0]), np.searchsorted(edges, self.columns[:, 1])
-        owner = np.repeat(np.arange(len(self.rows)), np.diff(self.slices))
-        counts = last - first
-        stretch = np.repeat(first - np.concatenate([[0], np.cumsum(counts)[:-1]]), counts) + np.arange(counts.sum())
-        met = np.repeat(owner, counts)
-        order = np.lexsort((met, stretch))
-        slices = np.concatenate([[0], np.cumsum(np.bincount(stretch, minlength=len(edges) - 1))])
-        return Pattern(np.stack([edges[:-1], edges[1:]], axis=1), slices, self.rows[met[order]], (self.shape[1], self.shape[0]))
+        return _cut(self.columns, np.repeat(self.rows, np.diff(self.slices), axis=0), (self.shape[1], self.shape[0]))
 
     def blocks(self, block: int) -> np.ndarray:
         """The blocks of at most `block` rows, (B, 4): first row, rows, first and one beyond the last of its ranges of columns."""
@@ -127,9 +145,49 @@ class Pattern:
         return np.ascontiguousarray(np.stack([first, there, self.slices[owner], self.slices[owner + 1]], axis=1))
 
 
+def on_host(array: Any) -> np.ndarray:
+    """What a user gives as ranges: a list, or an array of any framework."""
+    return np.asarray(array.detach().cpu() if hasattr(array, "detach") else array)
+
+
+def _cut(rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int]) -> Pattern:
+    """The pattern of tiles: rows are cut where some tile begins or ends."""
+    edges = np.unique(np.concatenate([rows.reshape(-1), [0, shape[0]]]))
+    first, last = np.searchsorted(edges, rows[:, 0]), np.searchsorted(edges, rows[:, 1])
+    counts = last - first
+    stretch = np.repeat(first - np.concatenate([[0], np.cumsum(counts)[:-1]]), counts) + np.arange(counts.sum())
+    met = np.repeat(columns, counts, axis=0)
+    slices = np.concatenate([[0], np.cumsum(np.bincount(stretch, minlength=len(edges) - 1))])
+    order = np.lexsort((met[:, 1], met[:, 0], stretch))
+    return Pattern(np.stack([edges[:-1], edges[1:]], axis=1), slices, met[order], shape)
+
+
+def _whole_numbers(array: Any, what: str) -> np.ndarray:
+    array = np.asarray(array)
+    if array.dtype.kind not in "iu" and array.size:
+        raise TypeError(f"{what} are counted in whole numbers, not in {array.dtype}: convert them first, e.g. to int64")
+    return array.astype(np.int64)
+
+
 def _ranges(ranges: Any, length: int, what: str) -> np.ndarray:
-    array = np.asarray(ranges, dtype=np.int64).reshape(-1, 2)
+    array = _whole_numbers(ranges, f"ranges of {what}")
+    if array.size and (array.ndim != 2 or array.shape[1] != 2):
+        raise ValueError(f"ranges of {what} have a first one and one beyond the last: an array of shape (…, 2), not {array.shape}")
+    array = array.reshape(-1, 2)
     wrong = (array[:, 0] < 0) | (array[:, 1] > length) | (array[:, 0] > array[:, 1])
     if wrong.any():
         raise ValueError(f"the range {array[wrong][0].tolist()} of {what} does not lie within 0 and {length}")
     return array
+
+
+def _refuse_twice(rows: np.ndarray, columns: np.ndarray, owner: np.ndarray) -> None:
+    """Pairs are there or not: ranges of columns, in order for each of the rows that own them, must not overlap."""
+    there = columns[:, 0] < columns[:, 1]
+    columns, owner = columns[there], owner[there]
+    twice = np.flatnonzero((owner[1:] == owner[:-1]) & (columns[1:, 0] < columns[:-1, 1]))
+    if len(twice):
+        k = twice[0]
+        raise ValueError(
+            f"the ranges {columns[k].tolist()} and {columns[k + 1].tolist()} of columns overlap, and the rows {rows[owner[k]].tolist()} "
+            "meet both: a pair is there once"
+        )
