@@ -118,7 +118,9 @@ class Masks(Symbolic):
         pattern = Pattern.of(np.stack([starts, stops], axis=1), np.arange(1, len(starts) + 1), ranges, (rows, columns))
         number_i, number_j = (self._variable(np.arange(n)[:, None], axis) for n, axis in ((rows, "i"), (columns, "j")))
         difference = number_j - number_i
-        return self._masked(Mask(pattern, (difference >= -below) * (difference <= above), ("band", rows, columns, below, above)))
+        # The bounds are parameters, so that a band of another width is not compiled anew.
+        first, last = (self._variable(np.array([bound]), "p") for bound in (-below, above))
+        return self._masked(Mask(pattern, (difference >= first) * (difference <= last), ("band", rows, columns, below, above)))
 
     def same_label(self, rows: Any, columns: Any) -> LazyTensor:
         """The pairs whose row and column have the same label. Only blocks of equal labels are computed.
