@@ -133,6 +133,7 @@ class Accumulation:
     """
 
     name: ClassVar[str] = "block"
+    careful: ClassVar[bool] = False  # whether terms should be computed with more care than time
 
     def kept(self, dim: int) -> tuple[Field, ...]:
         return (Field(dim, 0.0),)
@@ -166,6 +167,7 @@ class Compensated(Accumulation):
     """What rounding takes off is kept beside the sum at each term (Kahan and Babuška's, in Knuth's form)."""
 
     name = "compensated"
+    careful = True
 
     def kept(self, dim: int) -> tuple[Field, ...]:
         return Field(dim, 0.0), Field(dim, 0.0)
@@ -185,6 +187,7 @@ class Float64(Accumulation):
     """Terms are computed as ever and added up in float64."""
 
     name = "float64"
+    careful = True
 
     def kept(self, dim: int) -> tuple[Field, ...]:
         return (Field(dim, 0.0, "double"),)

@@ -166,6 +166,7 @@ ROWS = {
         [(-746, 710), (-1, 1), (-1e-3, 1e-3)],
         [(0, 1), (-0.0, 1), (INF, INF), (-INF, 0), (1e9, INF), (-1e9, 0), (1e38, INF), (-1e38, 0)],
     ),
+    "exp_closely": Row(np.exp, [(-746, 0), (-1, 0), (-1e-3, 0)], [(0, 1), (-0.0, 1), (-INF, 0), (-1e9, 0), (-1e38, 0)], (-INF, 0)),
     "exp2": Row(
         np.exp2,
         [(-1076, 1025), (-1, 1), (-1e-3, 1e-3)],
@@ -362,9 +363,13 @@ def test_fast_exponentials(bits: int, width: int, kind: str) -> None:
     dtype = np.dtype(f"f{bits // 8}")
     x = np.concatenate([RANDOM.uniform(-80, 80, 50_000), [0.0, 1.0]]).astype(dtype)
     assert worst(compiled(bits, width, kind, "exp2_fast"), np.exp2, x)[0] <= 2.5
+    assert worst(compiled(bits, width, kind, "exp2_middling"), np.exp2, x)[0] <= 2.5
     wide = np.longdouble if bits == 64 else np.float64
     error = ulps(compiled(bits, width, kind, "exp_fast")(x), np.exp(x.astype(wide)))
     assert np.all(error <= 1.25 * np.abs(x) + 3)
+    below = -np.abs(x)
+    error = ulps(compiled(bits, width, kind, "exp", 1, True, True)(below), np.exp(below.astype(wide)))  # of rounded numbers
+    assert np.all(error <= 0.25 * np.abs(x) + 2)
     ends = np.array([0, INF, -INF, NAN])
     for name in ("exp_fast", "exp2_fast"):
         np.testing.assert_array_equal(compiled(bits, width, kind, name)(ends), [1, INF, 0, NAN])

@@ -49,7 +49,13 @@ def test_value(name, dim, dtype, random):
     # All cases are one formula, so that one kernel serves them; with one column at a time every pair is seen.
     cases = formulas(name, dim)
     whole = apply("concat", *cases)
-    makes = {"fmax": (plain, without_nan), "fmin": (plain, without_nan), "exp_nonpositive": (nonpositive,)}.get(name, (plain, special))
+    makes = {
+        "fmax": (plain, without_nan),
+        "fmin": (plain, without_nan),
+        "exp_nonpositive": (nonpositive,),
+        "exp_closely": (nonpositive,),
+        "exp2_middling": (plain,),
+    }.get(name, (plain, special))
     for make in makes:
         data = arrays(random, dim, dtype, make)
         for column in range(4):

@@ -151,7 +151,7 @@ class Elementary(Lanes):
         """
         return self._exp(x, None, nonpositive, rounded, subnormal)
 
-    def exp_of_nonpositive(self, x: Value, rounded: bool) -> Value:
+    def exp_of_nonpositive(self, x: Value, rounded: bool = False) -> Value:
         """`exp` where x <= 1 is promised."""
         return self.exp(x, nonpositive=True, rounded=rounded)
 

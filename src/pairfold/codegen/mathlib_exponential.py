@@ -5,11 +5,19 @@ The polynomials are minimax fits; the ratio of tanh interpolates at Chebyshev no
 
 from __future__ import annotations
 
+from decimal import Decimal
+from fractions import Fraction
+
+import numpy as np
+from llvmlite import ir
+
 from pairfold.codegen.builder import Value
 from pairfold.codegen.mathlib_elementary import INF, LN2, LOG2E, Elementary
 
 # Coefficients by (name, bits), lowest order first; z = x² everywhere.
 POLYNOMIALS: dict[tuple[str, int], tuple[float, ...]] = {
+    # 2^x = 1 + x·P(x) for |x| <= 1/64: the first terms of its series
+    ("exp2 closely", 32): (0.6931472, 0.2402265, 0.05550411),
     # cosh(x) = 1 + z·P(z) and sinh(x) = x + x·z·P(z) for |x| <= log(2)/2
     ("cosh", 32): (0.5, 0.04166646, 0.0013935438),
     ("cosh", 64): (
@@ -101,13 +109,42 @@ class Exponential(Elementary):
 
     def sigmoid(self, x: Value) -> Value:
         """1/(1 + e^-x) within 1.5 ulp."""
-        one, e = self.const(1.0), self._exp_closely(self.neg(self.abs(x)))
+        one, e = self.const(1.0), self.exp_closely(self.neg(self.abs(x)))
         return self._quotient(self.select(self.lt(x, self.const(0.0)), e, one), None, *self._sum(one, e))
 
-    def _exp_closely(self, x: Value, tail: Value | None = None) -> Value:
-        """e^(x + tail) for x <= 0 within about 1 ulp."""
+    def exp_closely(self, x: Value, tail: Value | None = None) -> Value:
+        """e^(x + tail) for x <= 0 within 0.75 ulp (float32, AVX-512), 1.1 ulp (float32, elsewhere), 1.1 ulp (float64)."""
+        if self._zmm and self.bits == 32 and tail is None:
+            return self._exp_by_close_table(x)
         rise, scale = self._exp_parts(x, tail)
         return scale(self.add(rise, self.const(1.0)))
+
+    def _exp_by_close_table(self, x: Value) -> Value:
+        """e^x for x <= 0 by a table of 2^(j/32) in two pieces. 13 instructions."""
+        n = self.width
+        exact = [Fraction(Decimal(2) ** (Decimal(j) / (2 * n))) for j in range(2 * n)]
+        high = [float(np.float32(float(value))) for value in exact]
+        low = [float(value - Fraction(piece)) for value, piece in zip(exact, high, strict=True)]
+        alive = self._not_below(x, -104.0)
+        scale, scale_low = (self.const(c) for c in LOG2E[32])
+        magic = self.const(self._magic(1 / (2 * n)))
+        shifted = self.fma(x, scale, magic)
+        whole = self.sub(shifted, magic)
+        rest = self.fma(x, scale_low, self.fma(x, scale, self.neg(whole)))
+        power, power_low = (
+            self._x86(
+                "vpermi2var",
+                ir.Constant(self.real, table[:n]),
+                self.as_integer(shifted),
+                ir.Constant(self.real, table[n:]),
+                masked=False,
+                rounding=None,
+            )
+            for table in (high, low)
+        )
+        slope = self._polynomial(rest, POLYNOMIALS["exp2 closely", 32])
+        total = self.add(power, self.fma(self.mul(power, rest), slope, power_low))
+        return self._x86("mask.scalef", total, whole, mask=alive)
 
     # ---- logarithms of sums
     def log1p(self, x: Value) -> Value:
@@ -148,7 +185,7 @@ class Exponential(Elementary):
 
     def _log_of_one_and_exp(self, x: Value, tail: Value | None = None) -> Value:
         """log(1 + e^(x + tail)) for x <= 0."""
-        e = self._exp_closely(x, tail)
+        e = self.exp_closely(x, tail)
         return self._log1p(e, self.add(e, self.const(1.0)))
 
     def xlogx(self, x: Value) -> Value:

@@ -329,6 +329,8 @@ INTERNAL = [
     Operator("exp_nonpositive", "elementwise", broadcast, lambda texts, attrs: f"exp_nonpositive({texts[0]})", lambda a, rounded: np.exp(a),
              lambda m, a, rounded: m.exp_of_nonpositive(a, rounded), lambda n: (n,), doc="exp of a number that is not positive", cost=10,
              sign=lambda a: 1, attributes={"rounded": bool}),
+    # Made where sums are accumulated with care, which the exponential's own rounding would spoil.
+    _function("exp_closely", np.exp, lambda y, a: y, "exp of a number that is not positive, within 1 ulp", cost=15, sign=lambda a: 1),
     _function("exp_or_zero", np.exp, lambda y, a: y, "exp, 0 where it would be subnormal", method="exp_or_zero", cost=11, sign=lambda a: 1),
     # Made by the planner for targets whose instruction is this one.
     _function("exp2", np.exp2, lambda y, a: math.log(2) * y, "2 to the power a", cost=1, sign=lambda a: 1),

@@ -103,8 +103,8 @@ def expand(roots: Sequence[Node]) -> tuple[Node, ...]:
     return formulas
 
 
-def specialise(roots: Sequence[Node]) -> tuple[Node, ...]:
-    """The formulas with operators replaced by cheaper ones where the sign of their operand is known."""
+def specialise(roots: Sequence[Node], closely: bool = False) -> tuple[Node, ...]:
+    """The formulas with operators replaced by cheaper ones, or by closer ones, where the sign of their operand is known."""
     sign: dict[Node, int] = {}
 
     def change(node: Node) -> Node | None:
@@ -116,7 +116,8 @@ def specialise(roots: Sequence[Node]) -> tuple[Node, ...]:
             sign[node] = node.attrs[3]
             return node
         if node.op.name == "exp" and sign[node.args[0]] < 0:
-            node = apply("exp_nonpositive", node.args[0], attrs=(_is_rounded(node.args[0]),))
+            (a,) = node.args
+            node = apply("exp_closely", a) if closely else apply("exp_nonpositive", a, attrs=(_is_rounded(a),))
         sign[node] = node.op.sign(*(sign[a] for a in node.args))
         return node
 

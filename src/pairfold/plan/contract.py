@@ -98,6 +98,8 @@ def contraction(
             kept -= a.dim * 2.0 ** -(23 if bits == 32 else 52)
             bound = one_sum(row_norm * kept + column_norm * kept)
         return Contraction(simplify((distance, bound)), a, b, row_norm, column_norm, None)
+    if isinstance(reduction, Sum) and reduction.accumulation.careful and not unrolled:
+        return "the sum is accumulated with care, and inner products would lose digits"
     exponents = _exponents(distance, order, formulas, reduction)
     if exponents is None:
         return "outside an exponential, inner products would lose digits"

@@ -215,7 +215,8 @@ def make_plan(
     contracted : bool
         Whether differences are inner products of small vectors: factors may then be multiplied into them, and differences parted.
     """
-    chosen = specialise(simplify(expand(formulas)))
+    closely = isinstance(reduction, Sum) and reduction.accumulation.careful and numbers.bits == 32 and machine.name == "cpu"
+    chosen = specialise(simplify(expand(formulas)), closely)
     separated = None
     base_two = machine.base_two and numbers.bits == 32
     if contracted:
