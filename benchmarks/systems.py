@@ -51,10 +51,11 @@ SYSTEMS: Mapping[str, System] = {
 def environment(cache: Path, threads: int) -> dict[str, str]:
     """The variables that all systems run under: the number of threads, a compiler for KeOps, and caches in a folder of this run's own.
 
-    OpenMP reads its variables once, as it is loaded, so they are set before any framework is imported.
+    OpenMP reads its variables once, as it is loaded, so they are set before any framework is imported. Modules are read as bytecode, as
+    from an installed wheel, whatever is set here.
     """
     compiler = os.environ.get("CXX") or shutil.which("g++", path="/usr/bin") or shutil.which("g++") or shutil.which("c++")
-    variables = {"OMP_NUM_THREADS": str(threads), "PAIRFOLD_NUM_THREADS": str(threads)}
+    variables = {"OMP_NUM_THREADS": str(threads), "PAIRFOLD_NUM_THREADS": str(threads), "PYTHONDONTWRITEBYTECODE": ""}
     if compiler:
         variables["CXX"] = compiler
     for system in SYSTEMS.values():

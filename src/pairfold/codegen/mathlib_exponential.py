@@ -5,9 +5,6 @@ The polynomials are minimax fits; the ratio of tanh interpolates at Chebyshev no
 
 from __future__ import annotations
 
-from decimal import Decimal
-from fractions import Fraction
-
 import numpy as np
 from llvmlite import ir
 
@@ -122,9 +119,9 @@ class Exponential(Elementary):
     def _exp_by_close_table(self, x: Value) -> Value:
         """e^x for x <= 0 by a table of 2^(j/32) in two pieces. 13 instructions."""
         n = self.width
-        exact = [Fraction(Decimal(2) ** (Decimal(j) / (2 * n))) for j in range(2 * n)]
-        high = [float(np.float32(float(value))) for value in exact]
-        low = [float(value - Fraction(piece)) for value, piece in zip(exact, high, strict=True)]
+        exact = [2.0 ** (j / (2 * n)) for j in range(2 * n)]
+        high = [float(np.float32(value)) for value in exact]
+        low = [value - piece for value, piece in zip(exact, high, strict=True)]
         alive = self._not_below(x, -104.0)
         scale, scale_low = (self.const(c) for c in LOG2E[32])
         magic = self.const(self._magic(1 / (2 * n)))

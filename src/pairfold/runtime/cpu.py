@@ -6,7 +6,7 @@ import ctypes
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache, partial
 from threading import Lock
 from typing import NamedTuple
 
@@ -104,6 +104,7 @@ class Kernel:
         self._loaded = Loaded(code)
         self.functions = self._loaded.functions([*PHASES, ALONE, SHARES])
         self.last: Run | None = None  # the newest call
+        self._launch_of = lru_cache(maxsize=16)(partial(launch_of, self.layout))
 
     def ir(self) -> str:
         """The kernel's LLVM IR."""
@@ -125,9 +126,9 @@ class Kernel:
         """
         begun = time.perf_counter()
         layout, (_, rows, columns) = self.layout, extent
-        table = np.empty((layout.blocks(rows), 0)) if pattern is None else pattern.blocks(self.plan.schedule.block)
-        blocks = len(table)
-        launch = launch_of(layout, extent, blocks)
+        table = None if pattern is None else pattern.blocks(self.plan.schedule.block)
+        blocks = layout.blocks(rows) if table is None else len(table)
+        launch = self._launch_of(extent, blocks)
         splits, chunk, sizes, a_turn, shared = launch
         workers = threads.get_num_threads() if shared else 1
         # One allocation holds the packed buffers and the partials; it lives for this call alone, and for as many batches as fit.
@@ -147,7 +148,7 @@ class Kernel:
             for address, row_stride, stride, offsets, _ in operands:
                 values += address, row_stride, stride, address_of(offsets) + OFFSET_BYTES * first
             values += [output + first * size for output, size in zip(outputs, a_batch, strict=True)]
-            if pattern is not None:
+            if pattern is not None and table is not None:
                 values += blocks, address_of(table), address_of(pattern.columns)
             seconds, pairs = expected_seconds(layout, turns * batches, rows, columns, pattern), turns * batches * rows * columns
             if turns == 1:
