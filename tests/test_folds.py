@@ -354,3 +354,20 @@ def test_gradients(name, axis):
     squared = (LazyTensor(x) - LazyTensor(y)) ** 2
     for found, want in zip(both((squared.sum(-1) / 9).exp()), both((((x - y) ** 2).sum(-1) / 9).exp()), strict=True):
         torch.testing.assert_close(found, want, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("dim", [3, 12])
+@pytest.mark.parametrize("rows", [2, 16, 17, 40])
+def test_few_rows(rows, dim, random):
+    """Enough pairs for a kernel of fewer rows; K, a leftover of columns and every kind of partial."""
+    x, y = random.normal(size=(rows, dim)).astype("f"), random.normal(size=(2**18 // rows + 5, dim)).astype("f")
+    b = random.normal(size=(len(y), 2)).astype("f")
+    distance = ((x.astype(float)[:, None] - y) ** 2).sum(-1)
+    K = (Vi(x) - Vj(y)).sqnorm2()  # noqa: N806
+    nearest = np.take_along_axis(distance, K.argKmin(7, 1), 1)
+    np.testing.assert_allclose(nearest, np.sort(distance, axis=1)[:, :7], rtol=1e-5)
+    assert ((-K / 4).exp() @ b).shape == (rows, 2)
+    want = np.exp(-distance / 4) @ b
+    np.testing.assert_allclose((-K / 4).exp() @ b, want, rtol=0, atol=2e-5 * np.abs(want).max())
+    np.testing.assert_allclose((-K).logsumexp(1), np.log(np.exp(-distance).sum(1)), rtol=1e-5, atol=1e-5)
+    assert rows > 2 or "all rows are in 1 vector" in str((-K).exp().explain())

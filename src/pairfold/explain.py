@@ -145,11 +145,14 @@ def explain(
     # Where there are no pairs there are no data to look at.
     route = fold.route(operands, extent, bits) if extent.pairs else Route(fold.oriented, operands)
     numbers = route.numbers(bits, result)
-    plan = make_plan(route.formulas, fold.reduction, numbers, cpu.machine(), pattern is not None, contracted=route.contracted)
+    vectors = cpu.vectors_of_few_rows(extent, bits)
+    plan = make_plan(
+        route.formulas, fold.reduction, numbers, cpu.machine(), pattern is not None, contracted=route.contracted, vectors=vectors
+    )
     if what != "plan":
         code = cpu.emit(plan)
         return Listing(code if what == "llvm" else compile_assembly(code))
-    kernel = cpu.known(route.formulas, fold.reduction, numbers, plan.sparse, route.contracted)
+    kernel = cpu.known(route.formulas, fold.reduction, numbers, plan.sparse, route.contracted, vectors)
     return _Account(fold, route, extent, pattern, plan, described, kernel.last if kernel else None).explanation()
 
 

@@ -155,7 +155,8 @@ class Fold:
             self._run_on_gpu(operands, outputs, extent, bits, result, queue)
             return
         route = self.route(operands, extent, bits)
-        kernel = cpu.kernel(route.formulas, self.reduction, route.numbers(bits, result), pattern is not None, route.contracted)
+        vectors = cpu.vectors_of_few_rows(extent, bits)
+        kernel = cpu.kernel(route.formulas, self.reduction, route.numbers(bits, result), pattern is not None, route.contracted, vectors)
         kernel(route.operands, outputs, extent, pattern)
         del route  # it keeps the centre, which the kernel knows by address alone
 

@@ -199,6 +199,7 @@ def make_plan(
     condition: Node | None = None,
     contracted: bool = False,
     length: int | None = None,
+    vectors: int = 0,
 ) -> Plan:
     """Plan a reduction over columns.
 
@@ -214,6 +215,8 @@ def make_plan(
         As in `Plan`.
     contracted : bool
         Whether differences are inner products of small vectors: factors may then be multiplied into them, and differences parted.
+    vectors : int
+        Where rows are few: how many vectors hold them all.
     """
     closely = isinstance(reduction, Sum) and reduction.accumulation.careful and numbers.bits == 32 and machine.name == "cpu"
     chosen = specialise(simplify(expand(formulas)), closely)
@@ -226,4 +229,6 @@ def make_plan(
         chosen = simplify((separated.formula,))
     hoisted = hoist(to_base_two(chosen) if base_two else chosen)
     schedule = choose(hoisted.body, reduction, numbers.bits, machine)
+    if vectors:
+        schedule = schedule.for_few_rows(vectors)
     return Plan(formulas, reduction, numbers, hoisted, schedule, sparse, separated, condition, length, base_two, contracted)

@@ -7,7 +7,7 @@ rows × columns accumulators are live at once and each number loaded serves seve
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..formula.graph import Node, topological
 from ..formula.operators_tensor import products
@@ -60,6 +60,8 @@ class Schedule:
         On a GPU, how many thread blocks a multiprocessor should have registers for.
     packed : bool
         Whether rows and columns are packed before the tile runs, or by the tile itself.
+    rescaled : bool
+        Whether the columns of a step are rescaled together, as the reduction asks for.
     why : tuple of str
         What led to this shape, for those who ask.
     """
@@ -73,12 +75,23 @@ class Schedule:
     state_in_registers: bool = True
     resident: int = 1
     packed: bool = True
+    rescaled: bool = False
     why: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
     @property
     def block(self) -> int:
         """Rows that one tile owns."""
         return self.lanes * self.rows
+
+    def for_few_rows(self, vectors: int) -> Schedule:
+        """A tile for so few rows that some vectors of a block would be empty."""
+        if vectors >= self.rows:
+            return self
+        columns = self.columns
+        if columns > 1 and not self.rescaled:
+            columns = min(8, columns * self.rows // vectors)  # so that as many sums are under way
+        shape = f"all rows are in {vectors} {'vector' if vectors == 1 else 'vectors'}, less than the {self.rows} that a block has otherwise"
+        return replace(self, rows=vectors, columns=columns, why=(shape, *self.why[1:]))
 
 
 UNROLL = 8
@@ -134,7 +147,17 @@ def choose(body: Sequence[Node], reduction: Reduction, bits: int, machine: Machi
         partial = f"a partial of {numbers} a row stays in registers, merged every {tile} columns so that rounding stays small"
     else:
         partial = f"a partial of {state} numbers a row is too long for registers; merged every {tile} columns so that it costs little"
-    return Schedule("direct", lanes, rows, columns, tile, unroll=UNROLL, state_in_registers=in_registers, why=(shape, partial))
+    return Schedule(
+        "direct",
+        lanes,
+        rows,
+        columns,
+        tile,
+        unroll=UNROLL,
+        state_in_registers=in_registers,
+        rescaled=reduction.blocked > 1,
+        why=(shape, partial),
+    )
 
 
 # ---- CUDA

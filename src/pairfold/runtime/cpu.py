@@ -36,6 +36,8 @@ SCRATCH_BYTES = 1 << 26  # of many batches, computed in turns
 SHARE_BYTES = 1 << 16
 FEWEST_SHARES = 64
 OFFSET_BYTES = 8
+MOST_FEW = 4  # vectors of rows: no tile owns more
+PAIRS_WORTH_A_KERNEL = 1 << 18
 LONGEST_SPLIT = 1 << 30  # within a split, columns are numbered by 32-bit integers
 
 
@@ -237,22 +239,40 @@ _kernels: OrderedDict[tuple[object, ...], Kernel] = OrderedDict()
 _lock = Lock()
 
 
+def vectors_of_few_rows(extent: Extent, bits: int) -> int:
+    """How many vectors hold all rows, where these are so few, and the work so long, that they are worth a kernel of their own; else 0."""
+    vectors = ceil_div(extent.kept, host().vector_bits // bits)
+    return vectors if vectors < MOST_FEW and extent.pairs >= PAIRS_WORTH_A_KERNEL else 0
+
+
 def known(
-    formulas: tuple[Node, ...], reduction: Reduction, numbers: Numbers, sparse: bool = False, contracted: bool = False
+    formulas: tuple[Node, ...],
+    reduction: Reduction,
+    numbers: Numbers,
+    sparse: bool = False,
+    contracted: bool = False,
+    vectors: int = 0,
 ) -> Kernel | None:
     """The kernel, if this process has used it."""
-    return _kernels.get((formulas, reduction, numbers, sparse, contracted))
+    return _kernels.get((formulas, reduction, numbers, sparse, contracted, vectors))
 
 
-def kernel(formulas: tuple[Node, ...], reduction: Reduction, numbers: Numbers, sparse: bool = False, contracted: bool = False) -> Kernel:
+def kernel(
+    formulas: tuple[Node, ...],
+    reduction: Reduction,
+    numbers: Numbers,
+    sparse: bool = False,
+    contracted: bool = False,
+    vectors: int = 0,
+) -> Kernel:
     """The kernel that reduces formulas over their columns; compiled on first use."""
-    key = (formulas, reduction, numbers, sparse, contracted)
+    key = (formulas, reduction, numbers, sparse, contracted, vectors)
     with _lock:
         found = _kernels.get(key)
         if found is not None:
             _kernels.move_to_end(key)
             return found
-    made = Kernel(make_plan(formulas, reduction, numbers, machine(), sparse, contracted=contracted))
+    made = Kernel(make_plan(formulas, reduction, numbers, machine(), sparse, contracted=contracted, vectors=vectors))
     with _lock:
         _kernels[key] = made
         while len(_kernels) > KERNELS_KEPT:
