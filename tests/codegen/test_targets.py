@@ -68,4 +68,4 @@ def test_neon(reduction, dim, bits):
     lanes = ".4s" if bits == 32 else ".2d"
     assert f"{lanes}" in assembly and "fmla" in assembly
     called = {line.split()[1] for line in assembly.splitlines() if line.split()[:1] == ["bl"]}
-    assert called <= {"insert", "pack_par_task", "pack_row_task", "pack_col_task", "tile_task", "finish_task"}
+    assert called <= {"insert", "alone", "pack_par_task", "pack_row_task", "pack_col_task", "tile_task", "finish_task"}
