@@ -218,27 +218,26 @@ class Formula:
     framework: str
     program: Callable[[Any, Points], tuple[Any, ...]]
     compare: Callable[[tuple[np.ndarray, ...], Points], list[Comparison]]
-    operations: Callable[[int], int] | None = None  # vector operations a pair cannot do without, as a function of D
+    operations: Callable[[int, bool], int] | None = None  # vector operations of a pair, from D and whether the problem is small
     dtype: str = "float32"
     complete: Callable[[Points], Points] = lambda p: p  # noqa: E731  # what it needs beside points
 
 
-# A Gaussian pair: D differences and D multiply-adds or, for long vectors, D multiply-adds and two additions of norms; the exponential
-# (10: a range reduction in four, a table, a polynomial in three, a mask and a scaling); a multiply-add with the weight. A fused
-# multiply-add counts as one operation.
-LONG = 9  # components from which on Pairfold takes inner products
+# A Gaussian pair, by inner products: D multiply-adds, a power of 2 (8: a range reduction, a polynomial in five, a scaling that takes the
+# place of two), a multiply-add with the weight; in float64 the power takes 12 (two for the range reduction, a table, a polynomial in seven),
+# and an operation the place of two. In small problems, of which no norms are measured: D differences, D multiply-adds, an exponential (10: a
+# range reduction in three, a table, a polynomial in three, a mask, a scaling), the weight. A fused multiply-add counts as one operation.
 
 
-def gauss_operations(d: int) -> int:
-    return (d + 2 if d >= LONG else 2 * d) + 10 + 1
+def gauss_operations(d: int, small: bool) -> int:
+    return 2 * d + 10 + 1 if small else d + 8 + 1
 
 
-def gauss_operations_float64(d: int) -> int:
-    """As many, with an exponential of 14; an operation on float64 takes the place of two on float32."""
-    return 2 * (2 * d + 14 + 1)
+def gauss_operations_float64(d: int, small: bool) -> int:
+    return 2 * (2 * d + 14 + 1) if small else 2 * (d + 12 + 1)
 
 
-def mlp_operations(d: int) -> int:
+def mlp_operations(d: int, small: bool) -> int:
     """The multiply-adds, of which a bias can be the first term; the differences, the activations, and the weight."""
     sizes = (d, *WIDTHS)
     return sum(a * b for a, b in zip(sizes, WIDTHS)) + d + sum(WIDTHS[:-1]) + 1
@@ -287,7 +286,7 @@ class Workload:
 
     @property
     def operations(self) -> int | None:
-        return self.formula.operations(self.d) if self.formula.operations else None
+        return self.formula.operations(self.d, self.batches > 1) if self.formula.operations else None
 
 
 @dataclass(frozen=True)
