@@ -201,6 +201,15 @@ def test_means(inner, batch, kind):
             np.testing.assert_array_equal(counts, ((full > 3) & there).sum(axis, keepdims=True))
 
 
+def test_means_of_complex_numbers():
+    z, w = np.random.default_rng(9).normal(size=(2, 7, 3)) @ np.array([1, 1j, 0.5])
+    full = np.ma.masked_array(z[:, None] * w, np.triu(np.ones((7, 7), bool), 1))
+    K = (Vi(z) * Vj(w)).tril()
+    for axis in (0, 1, None):
+        np.testing.assert_allclose(K.mean(axis), full.mean(axis), rtol=1e-13)
+        np.testing.assert_allclose(K.var(axis), full.var(axis), rtol=1e-12)
+
+
 def test_selections_over_both_axes():
     rng = np.random.default_rng(7)
     x, y, full = data(rng, 40, 30)

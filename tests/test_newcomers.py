@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from pairfold import Vi, Vj
+from pairfold import Vi, Vj, kernels, take
 
 X, Y = np.random.default_rng(0).normal(size=(50, 3)), np.random.default_rng(1).normal(size=(40, 3))
 
@@ -100,7 +100,7 @@ def test_torch_compile():
     pytest.importorskip("torch")
     code = """
 import torch
-from pairfold import Vi, Vj
+from pairfold import Vi, Vj, kernels, take
 x, y = torch.randn(5, 3, requires_grad=True), torch.randn(7, 3)
 def f(x):
     return (-((Vi(x) - Vj(y)) ** 2).sum(-1)).exp().sum(1)
@@ -112,3 +112,46 @@ print("right")
 """
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=200)
     assert done.stdout == "right\n", done.stderr
+
+
+@pytest.mark.parametrize("dtype", ["float64", "bool"])
+def test_truth_values_combine_as_in_numpy(dtype):
+    x, y = (X[:, :1] > 0, Y[:, :1] > 0) if dtype == "bool" else (X[:, :1], Y[:, :1])
+    a, b = (Vi(x[:, 0]), Vj(y[:, 0])) if dtype == "bool" else (Vi(x[:, 0]) > 0.3, Vj(y[:, 0]) < Vi(x[:, 0]))
+    p, q = np.broadcast_arrays(x, y.T) if dtype == "bool" else np.broadcast_arrays(x > 0.3, y.T < x)
+    for lazy, full in ((a & b, p & q), (a | b, p | q), (a ^ b, p ^ q), (~a & b, ~p & q), (np.bitwise_or(a, b), p | q)):
+        np.testing.assert_array_equal(lazy.sum(1), full.sum(1))
+        np.testing.assert_array_equal(lazy.all(1), full.all(1))
+    np.testing.assert_allclose((Vi(X) | Vj(Y)).sum(1), (X @ Y.T).sum(1))  # of vectors it is the inner product, as in KeOps
+    for act in (lambda: (Vi(X) | Vj(Y)) & a, lambda: ~Vi(X), lambda: a ^ 1.5):
+        with pytest.raises(TypeError, match=r"takes truth values.*K != 0"):
+            act()
+
+
+def test_round():
+    np.testing.assert_allclose(round(Vi(X) | Vj(Y), 1).sum(1), np.round(X @ Y.T, 1).sum(1))
+
+
+def test_labels_stored_as_floats():
+    table = np.arange(12.0).reshape(4, 3)
+    np.testing.assert_array_equal(take(table, Vi(np.array([3.0, -4.0]))).sum(1), table[[3, 0]])
+    for labels, message in (([1, 0.5], "0.5 at place 1 is no whole number"), ([1, np.nan], "nan at place 1"), ([4, 1], "out of bounds")):
+        with pytest.raises(IndexError, match=message):
+            take(table, Vi(np.array(labels, dtype="float64")))
+
+
+@pytest.mark.parametrize(
+    ("act", "error", "message"),
+    [
+        (lambda K: X @ K, ValueError, r"b @ K: K has shape \(50, 40\), so b must have shape \(50,\) or \(E, 50\), not \(50, 3\)"),
+        (lambda K: K.sum(1, accumulation="block"), TypeError, "sums take axis .*accumulate.* not accumulation"),
+        (lambda K: (K @ K.T)[3], TypeError, "no entries to pick.*dense"),
+        (lambda K: (K @ K.T).exp(), AttributeError, "a LinearOperator has no exp.*dense"),
+        (lambda K: kernels.gaussian(X, Y, 0), ValueError, "lengthscale is 0"),
+        (lambda K: kernels.periodic(X, Y, period=0.0), ValueError, "period is 0"),
+        (lambda K: kernels.polynomial(X, Y, 1.5), ValueError, "whole degree.*not 1.5"),
+    ],
+)
+def test_messages(act, error, message):
+    with pytest.raises(error, match=message):
+        act(Vi(X) | Vj(Y))

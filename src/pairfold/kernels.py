@@ -190,7 +190,7 @@ def rational_quadratic(x: Any, y: Any, lengthscale: Any = 1.0, alpha: Any = 1.0)
     >>> np.allclose(rational_quadratic(x, y, lengthscale=2.0, alpha=0.7).sum(axis=1), dense.sum(1))
     True
     """
-    a = _parameter(alpha)
+    a = _divisor(alpha, "alpha")
     return ((_squared(x, y, lengthscale, 0.5) / a).log1p() * -a).exp()
 
 
@@ -214,7 +214,7 @@ def periodic(x: Any, y: Any, lengthscale: Any = 1.0, period: Any = 1.0) -> LazyT
     True
     """
     x_i, y_j = _points(x, y)
-    turns = ((x_i - y_j) * (math.pi / _parameter(period))).sin()
+    turns = ((x_i - y_j) * (math.pi / _divisor(period, "period"))).sin()
     return _scaled(turns, lengthscale, -2.0).exp()
 
 
@@ -226,6 +226,7 @@ def polynomial(x: Any, y: Any, degree: int = 3, scale: Any = 1.0, offset: Any = 
     x, y
         See the module.
     degree : int
+        From 0 on.
     scale, offset : number, array of one number or LazyTensor
 
     Examples
@@ -236,8 +237,10 @@ def polynomial(x: Any, y: Any, degree: int = 3, scale: Any = 1.0, offset: Any = 
     >>> np.allclose(polynomial(x, y, degree=2, scale=3, offset=0.5).sum(axis=1), ((3 * x @ y.T + 0.5) ** 2).sum(1))
     True
     """
+    if isinstance(degree, bool) or not hasattr(degree, "__index__") or degree < 0:
+        raise ValueError(f"polynomial takes a whole degree from 0 on, not {degree!r}")
     x_i, y_j = _points(x, y)
-    return ((x_i | y_j) * _parameter(scale) + _parameter(offset)) ** degree
+    return ((x_i | y_j) * _parameter(scale) + _parameter(offset)) ** degree.__index__()
 
 
 def cosine(x: Any, y: Any) -> LazyTensor:
@@ -309,9 +312,16 @@ def _parameter(value: Any) -> Any:
     return Pm(value) if is_array(value) else value
 
 
+def _divisor(value: Any, name: str) -> Any:
+    """A parameter that is divided by."""
+    if isinstance(value, (int, float)) and value == 0:
+        raise ValueError(f"{name} is 0, but the kernel divides by it")
+    return _parameter(value)
+
+
 def _lengthscale(value: Any, points: LazyTensor) -> Any:
     """One length scale, or as many as the points have coordinates."""
-    scale = _parameter(value)
+    scale = _divisor(value, "lengthscale")
     given, dim = scale.formula.dim if isinstance(scale, LazyTensor) else 1, points.formula.dim
     if given not in (1, dim):
         raise ValueError(f"the points have {dim} coordinates, but there are {given} length scales: give one, or one for each coordinate")

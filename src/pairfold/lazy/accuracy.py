@@ -14,15 +14,20 @@ _KEOPS = {"auto": "block", "direct_sum": "block", "block_sum": "block", "kahan_s
 
 
 def accumulation_of(
-    accumulate: str | None = None, dtype_acc: Any = None, use_double_acc: bool = False, sum_scheme: str | None = None
+    accumulate: str | None = None, dtype_acc: Any = None, use_double_acc: bool = False, sum_scheme: str | None = None, **unknown: Any
 ) -> Accumulation:
     """The accumulation that a call asks for, in Pairfold's words or in KeOps's; what `accumulate` was set to where it asks for none.
 
     Raises
     ------
+    TypeError
+        Where there are other options.
     ValueError
         Where a name is unknown.
     """
+    if unknown:
+        known = "axis (dim), keepdims (keepdim), accumulate, or KeOps's dtype_acc, use_double_acc and sum_scheme"
+        raise TypeError(f"sums take {known}, not {', '.join(unknown)}")
     if accumulate is not None:
         return _named(accumulate)
     if sum_scheme is not None and sum_scheme not in _KEOPS:

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from .tensor import LazyTensor
 
 
+# What gives 1 or 0.
+TRUTH = {"lt", "le", "gt", "ge", "eq", "ne", "logical_and", "logical_or", "logical_not", "isnan"}
+
+
 class Elementwise(Symbolic):
     """What acts on each component of each pair alone. Arrays and numbers mix with LazyTensors on either side."""
 
@@ -29,7 +33,34 @@ class Elementwise(Symbolic):
         return self._apply("div", other)
 
     def __or__(self, other: Any) -> LazyTensor:
+        """The inner product; of truth values, one for each pair, whether either holds, as NumPy has it."""
+        if not self._inner and self._holds() and isinstance(other, Elementwise) and not other._inner and other._holds():
+            return self._apply("logical_or", other)
         return self._apply("dot", other, inner=False)
+
+    def __and__(self, other: Any) -> LazyTensor:
+        return self._of_truth("&", "logical_and", other)
+
+    __rand__ = __and__
+
+    def __xor__(self, other: Any) -> LazyTensor:
+        return self._of_truth("^", "ne", other)
+
+    __rxor__ = __xor__
+
+    def __invert__(self) -> LazyTensor:
+        return self._of_truth("~", "logical_not")
+
+    def _holds(self) -> bool:
+        """Whether this is a truth value: what comparisons give, and arrays of bool."""
+        return self.formula.op.name in TRUTH or self.formula.op.name == "var" and self.dtype == "bool"
+
+    def _of_truth(self, symbol: str, name: str, *others: Any) -> LazyTensor:
+        operands = [self, *map(self._lift, others)]
+        for operand in operands:
+            if not operand._holds():
+                raise TypeError(f"{symbol} takes truth values, as comparisons give them, not {operand!r}: K != 0 says where K is not 0")
+        return self._apply(name, *operands[1:])
 
     def __radd__(self, other: Any) -> LazyTensor:
         return self._lift(other)._apply("add", self)
@@ -251,6 +282,9 @@ class Elementwise(Symbolic):
     def logaddexp(self, other: Any) -> LazyTensor:
         """log(exp(self) + exp(other)) without overflow, pair by pair."""
         return self._apply("logaddexp", other)
+
+    def __round__(self, decimals: int = 0) -> LazyTensor:
+        return self.round(decimals)
 
     def mod(self, modulus: Any, offset: Any = 0) -> LazyTensor:
         """The value less the multiple of the modulus that brings it to [offset, offset + modulus)."""

@@ -192,7 +192,8 @@ class Folds(Symbolic):
         """How many numbers a reduction along these axes takes to one: an array where a mask lets that differ."""
         if self._mask is None:
             return self._size(axes)
-        ones = self._with(const(1), False)
+        real: Any = self
+        ones = real.real._with(const(1), False)
         ones._batch = ()  # which share the mask
         counts = ones._sums(axes & {ROWS, COLUMNS}, self._exact(axes)) * self._size(axes - {ROWS, COLUMNS})
         return counts[..., None] if self._inner and INNER not in axes else counts
@@ -621,4 +622,7 @@ class Folds(Symbolic):
         """The product of an array (M,) or (…, E, M) with the (…, M, N) matrix: (…, N) or (…, E, N)."""
         if not is_array(b):
             raise TypeError(f"b @ K takes an array b, not {type(b).__name__}")
+        outer = self.shape[: len(self._batch) + 2]
+        if b.ndim == 0 or self._lengths[0] is not None and b.shape[-1] != outer[-2]:
+            raise ValueError(f"b @ K: K has shape {outer}, so b must have shape ({outer[-2]},) or (E, {outer[-2]}), not {tuple(b.shape)}")
         return self.T @ b if b.ndim <= 1 else (self.T @ b.swapaxes(-1, -2)).swapaxes(-1, -2)

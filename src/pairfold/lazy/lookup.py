@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..arrays import backend_of, is_array
-from ..arrays.base import INTEGERS
+from ..arrays.base import FLOATS, INTEGERS
 from ..formula.graph import Node, apply, to_string
 from ..formula.operators import where
 from .symbolic import Leaf, Symbolic, combine, readable
@@ -22,8 +22,8 @@ def take(table: Any, index: Any) -> LazyTensor:
     table : array, (T,) or (T, D)
         Differentiable in PyTorch.
     index : LazyTensor
-        Of one component: of an integer array, ``Vi(labels)``, where numbers below 0 count from the end; or a formula of such, for
-        instance ``Vi(a) * 10 + Vj(b)``.
+        Of one component: of an array of whole numbers, ``Vi(labels)``, where those below 0 count from the end; or a formula of such,
+        for instance ``Vi(a) * 10 + Vj(b)``.
 
     Returns
     -------
@@ -33,7 +33,7 @@ def take(table: Any, index: Any) -> LazyTensor:
     Raises
     ------
     IndexError
-        Where an integer array has a number that is no row's: with the first one and its place.
+        Where an array has a number that is no row's: with the first one and its place.
 
     Examples
     --------
@@ -67,11 +67,15 @@ def take(table: Any, index: Any) -> LazyTensor:
 def _checked(labels: Any, rows: int) -> bool:
     """Whether some labels are below 0; an error where one is no row's."""
     backend = backend_of(labels)
-    if backend.dtype(labels) not in INTEGERS or 0 in labels.shape:
+    if backend.dtype(labels) not in INTEGERS + FLOATS or 0 in labels.shape:
         return False
     flat = labels.reshape(-1)
-    wrong = (flat < -rows) | (flat >= rows)
+    wrong = ~((flat >= -rows) & (flat < rows))
+    if backend.dtype(labels) in FLOATS:
+        wrong = wrong | (flat.round() != flat)
     if bool(wrong.any()):
         first = int(wrong.nonzero()[0].reshape(-1)[0])
-        raise IndexError(f"index {int(flat[first])} at place {first} is out of bounds for a table of {rows} rows")
+        number = flat[first].item()
+        why = f"is out of bounds for a table of {rows} rows" if number % 1 == 0 else "is no whole number"
+        raise IndexError(f"index {number} at place {first} {why}")
     return bool((flat < 0).any())

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from copy import copy
 from functools import reduce
 from operator import add
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -117,6 +117,15 @@ class LinearOperator(Solvable):
     def _an_array(self) -> Any:
         """An array that tells the framework and the device; NumPy's where nothing does."""
         return next((p._an_array() for p in self._parts if p._kind is not None), _NUMPY)
+
+    __iter__ = None
+
+    def __getitem__(self, key: Any) -> NoReturn:
+        raise TypeError(f"{self!r} has no entries to pick, but products with arrays: A @ b, A.diagonal(), or all of them, A.dense()")
+
+    def __getattr__(self, name: str) -> NoReturn:
+        """Of what is no attribute."""
+        raise AttributeError(f"a LinearOperator has no {name}: it is known by its products with arrays, or by all entries, A.dense()")
 
     # ---- arithmetic
 

@@ -51,7 +51,7 @@ def get_num_threads() -> int:
     if _chosen is not None:
         return _chosen
     wanted = os.environ.get("PAIRFOLD_NUM_THREADS")
-    if wanted is None:
+    if not wanted:
         return available_cores()
     if not (wanted.isascii() and wanted.isdigit()) or int(wanted) < 1:
         raise ValueError(f"PAIRFOLD_NUM_THREADS is {wanted!r}; it must be a positive whole number")
