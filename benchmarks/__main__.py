@@ -35,7 +35,7 @@ def measure(kind: str, options: argparse.Namespace, cache: Path) -> dict[str, An
     from . import machine
     from . import measure as m
     from .targets import TARGETS
-    from .workloads import WORKLOADS
+    from .workloads import RIDGES_AT_SCALE, SPARSE, WORKLOADS
 
     target, threads, rounds = TARGETS[kind], options.threads, options.rounds
     systems = available(options.systems)
@@ -58,6 +58,12 @@ def measure(kind: str, options: argparse.Namespace, cache: Path) -> dict[str, An
     for workload in WORKLOADS[kind]:
         if options.only in workload.name:
             add(m.speed(workload, systems, target, threads, rounds))
+    if "pairfold" in systems and kind == "cpu":
+        for workload in RIDGES_AT_SCALE:
+            if options.only in f"{workload.name}, at scale":
+                add(*m.ridge_at_scale(workload, systems, target, threads))
+        if options.only in SPARSE.name:
+            add(m.sparse(systems["pairfold"], target, threads, rounds))
     if options.only or kind != "cpu":
         return run
     add(*m.first_calls(systems, threads, repeats={"pairfold": 5, "keops": 3}))
@@ -78,7 +84,8 @@ def summary(row: dict[str, Any]) -> str:
         parts = []
         for name, found in row["systems"].items():
             rate = report.human(found["pairs_per_second"], "pairs/s")
-            parts.append(f"{name} {report.human(found['seconds'], 's')} ({rate}, error {found['max_error']:.1e})")
+            error = f", error {found['max_error']:.1e}" if "max_error" in found else ""
+            parts.append(f"{name} {report.human(found['seconds'], 's')} ({rate}{error})")
         if row["ratio"]:
             parts.append(f"× {row['ratio']:.1f}")
     verdict = {True: "   pass", False: "   MISS", None: ""}[row["passed"]]

@@ -80,7 +80,7 @@ def speed(workload: w.Workload, systems: Mapping[str, System], target: Target, t
     peak = Peak(threads) if target.kind == "cpu" and workload.operations else None
     if peak:
         calls["peak"] = peak.run
-    timings = interleaved(calls, rounds)
+    timings = interleaved(calls, min(rounds, workload.rounds or rounds))
     peak_rate = peak.operations / statistics.median(timings.pop("peak")) if peak else None
     for name, medians in timings.items():
         seconds = statistics.median(medians)
@@ -213,3 +213,70 @@ def batches(systems: Mapping[str, System], target: Target, threads: int, rounds:
         times = interleaved(calls, rounds)
         ratios[name] = [many / one for one, many in zip(times["one"], times["many"])]
     return limit(w.BATCHES, ratios)
+
+
+def sparse(system: System, target: Target, threads: int, rounds: int) -> dict[str, Any]:
+    """What a few of a matrix's tiles cost, against all of it."""
+    points = w.SPARSE_WORKLOAD.draw().on(target, "numpy")
+    lazy_tensor = system.lazy_tensor("numpy", threads)
+    whole, some = w.gauss_matrix(lazy_tensor, points), w.gauss_matrix(lazy_tensor, points)
+    some.ranges = w.sparse_ranges(w.SPARSE_WORKLOAD.m)
+    calls: dict[str, Callable[[], object]] = {"all": lambda: whole @ points.b, "some": lambda: some @ points.b}
+    for call in calls.values():
+        call()
+    times = interleaved(calls, rounds)
+    return limit(w.SPARSE, {system.name: [some / all_ for all_, some in zip(times["all"], times["some"])]})
+
+
+def ridge_at_scale(workload: w.Workload, systems: Mapping[str, System], target: Target, threads: int) -> list[dict[str, Any]]:
+    """Kernel ridge regression, once with plain conjugate gradients and once with Nyström's preconditioner, beside the peer's products."""
+    from pairfold import linalg
+
+    points = workload.draw().on(target, "numpy")
+    matrix = w.MATRICES[workload.formula_name]
+    atol = w.RESIDUAL / 2 * np.sqrt(workload.n)
+    K = matrix(systems["pairfold"].lazy_tensor("numpy", threads), points)
+
+    def preconditioned() -> Any:
+        return K.solve(points.b, w.RIDGE, tol=0, atol=atol, preconditioner=linalg.nystrom(K, w.RIDGE), info=True)
+
+    K @ points.b, K[: workload.n, :9] @ points.b[:9]  # the kernels are compiled
+    rows, products = [], 0
+    for how, solve in (
+        ("", lambda: K.solve(points.b, w.RIDGE, tol=0, atol=atol, info=True)),
+        (", Nyström", preconditioned),
+    ):
+        start = time.perf_counter()
+        a, info = solve()
+        seconds = time.perf_counter() - start
+        products = products or info.iterations
+        found = {"pairfold": errors(workload.formula.compare((a,), points)) | {"seconds": seconds, "iterations": info.iterations}}
+        if "keops" in systems:
+            some = w.Points(points.x[:: workload.m // w.ROWS_MEASURED], points.y, points.b, points.g)
+            part = matrix(systems["keops"].lazy_tensor("numpy", threads), some)
+            part @ points.b
+            times = interleaved({"keops": lambda part=part: part @ points.b}, 3)["keops"]
+            product = statistics.median(times) * workload.m / len(some.x)
+            found["keops"] = {"seconds": product * products, "iterations": products, "estimated": True}
+        for system in found.values():
+            system["pairs_per_second"] = workload.pairs * system["iterations"] / system["seconds"]
+        ratio = found["keops"]["seconds"] / seconds if "keops" in found else None
+        rows.append(
+            {
+                "group": "speed",
+                "name": f"{workload.formula_name}{how}, D={workload.d}",
+                "m": workload.m,
+                "n": workload.n,
+                "d": workload.d,
+                "dtype": workload.formula.dtype,
+                "framework": "numpy",
+                "systems": found,
+                "at_least": workload.at_least,
+                "aim": None,
+                "operations_per_pair": None,
+                "ratio": ratio,
+                "passed": None if ratio is None else ratio >= workload.at_least,
+                "accurate": None,
+            }
+        )
+    return rows

@@ -91,6 +91,10 @@ def gauss_matrix(LazyTensor: Any, p: Points) -> Any:
     return (-sqdist(LazyTensor, p)).exp()
 
 
+def cauchy_matrix(LazyTensor: Any, p: Points) -> Any:
+    return 1 / (1 + sqdist(LazyTensor, p))
+
+
 def gauss(LazyTensor: Any, p: Points) -> tuple[Any, ...]:
     return (gauss_matrix(LazyTensor, p) @ p.b,)
 
@@ -129,6 +133,29 @@ def mlp(LazyTensor: Any, p: Points) -> tuple[Any, ...]:
     return ((LazyTensor(matrix).matvecmult(layer) + LazyTensor(bias)) @ p.b,)
 
 
+RIDGE = 1.0  # α
+RESIDUAL = 1e-4  # root mean square of b - (K + α I) a, where b is normal
+
+
+def ridge(matrix: Callable[[Any, Points], Any]) -> Callable[[Any, Points], tuple[Any, ...]]:
+    """Kernel ridge regression by plain conjugate gradients: (K + α I) a = b. KeOps checks the residual of its recurrence alone; ours, which
+    is computed anew, is to be half as large.
+    """
+
+    def program(LazyTensor: Any, p: Points) -> tuple[Any, ...]:
+        K = matrix(LazyTensor, p)
+        if LazyTensor.__module__.startswith("pairfold"):
+            return (K.solve(p.b, RIDGE, tol=0, atol=RESIDUAL / 2 * np.sqrt(len(p.b))),)
+        return (K.solve(LazyTensor(p.b[:, None, :]), alpha=RIDGE, eps=RESIDUAL),)
+
+    return program
+
+
+def of_itself(p: Points) -> Points:
+    """The matrix of the points x with themselves."""
+    return replace(p, y=p.x)
+
+
 # --- what float64 says of a sample of rows ----------------------------------------------------------------------------------
 
 
@@ -161,6 +188,17 @@ def compare_gauss(outputs: tuple[np.ndarray, ...], p: Points) -> list[Comparison
     rows = sample(len(p.x))
     want = np.concatenate([np.exp(-square) @ p.b for _, _, square in dense_rows(p.x, p.y, rows)])
     return [(outputs[0][rows], want)]
+
+
+def compare_ridge(kernel: Callable[[np.ndarray], np.ndarray]) -> Callable[[tuple[np.ndarray, ...], Points], list[Comparison]]:
+    """What the solution gives back of b; the kernel is one of squared distances."""
+
+    def compare(outputs: tuple[np.ndarray, ...], p: Points) -> list[Comparison]:
+        rows, a = sample(len(p.x)), outputs[0].reshape(-1, 1).astype(wider(p.x))
+        back = np.concatenate([kernel(square) @ a for _, _, square in dense_rows(p.x, p.y, rows)])
+        return [(back + RIDGE * a[rows], p.b[rows])]
+
+    return compare
 
 
 def compare_vandermonde(outputs: tuple[np.ndarray, ...], p: Points) -> list[Comparison]:
@@ -251,6 +289,8 @@ FORMULAS: Mapping[str, Formula] = {
     "gauss, float64": Formula("numpy", gauss, compare_gauss, operations=gauss_operations_float64, dtype="float64"),
     "gauss, compensated": Formula("numpy", gauss_compensated, compare_gauss),
     "complex Vandermonde": Formula("numpy", vandermonde, compare_vandermonde, complete=with_frequencies),
+    "kernel ridge, Gaussian": Formula("numpy", ridge(gauss_matrix), compare_ridge(lambda s: np.exp(-s)), complete=of_itself),
+    "kernel ridge, Cauchy": Formula("numpy", ridge(cauchy_matrix), compare_ridge(lambda s: 1 / (1 + s)), complete=of_itself),
     "MLP 16→16→1": Formula("numpy", mlp, compare_mlp, operations=mlp_operations, complete=with_network),
 }
 
@@ -267,6 +307,7 @@ class Workload:
     aim: float | None = None
     peak_aim: float | None = None
     batches: int = 1
+    rounds: int | None = None  # at most, where a call takes long
 
     @property
     def name(self) -> str:
@@ -314,6 +355,8 @@ WORKLOADS: Mapping[str, tuple[Workload, ...]] = {
         Workload("MLP 16→16→1", 4_000, 4_000, 3, at_least=20),
         Workload("gauss, float64", 10_000, 10_000, 3, at_least=20),
         Workload("gauss, compensated", 10_000, 10_000, 3, at_least=20),
+        Workload("kernel ridge, Gaussian", 4_000, 4_000, 3, at_least=20, rounds=3),
+        Workload("kernel ridge, Cauchy", 4_000, 4_000, 3, at_least=20, rounds=3),
     ),
 }
 
@@ -337,6 +380,31 @@ SCALING = Limit("time/(M·N) from 10⁴² to 10⁵², largest over smallest less
 BATCHES_WORKLOAD = Workload("gauss", 50, 50, 3, batches=4096)
 BATCHES_IN_ONE = Workload("gauss", 3_200, 3_200, 3)
 BATCHES = Limit("4096 batches of 50×50 over one problem of as many pairs, time", "1", 1.3)
+
+# Tiles of clusters: what a reduction of a few of them costs, against one of all pairs.
+SPARSE_WORKLOAD = Workload("gauss", 50_000, 50_000, 3)
+TILES, KEPT = 500, 0.05  # clusters of 100 points on each side, and which part of their pairs is kept
+SPARSE = Limit("gauss, D=3, 50 000², 5 % of the tiles of 100² kept: time over all pairs", "1", 0.10)
+
+# Kernel ridge regression where a product of the peer takes half a minute: its time is that of its products, measured on some rows, times
+# the iterations that conjugate gradients take to the same residual.
+RIDGES_AT_SCALE = tuple(Workload(f"kernel ridge, {kernel}", 100_000, 100_000, 3, at_least=20) for kernel in ("Gaussian", "Cauchy"))
+MATRICES = {"kernel ridge, Gaussian": gauss_matrix, "kernel ridge, Cauchy": cauchy_matrix}
+ROWS_MEASURED = 2_000
+
+
+def sparse_ranges(n: int, seed: int = 0) -> tuple[np.ndarray, ...]:
+    """KeOps's six arrays for a random part of the tiles of equal clusters."""
+    edges = np.linspace(0, n, TILES + 1).astype(np.int64)
+    ranges = np.stack([edges[:-1], edges[1:]], axis=1)
+    keep = np.zeros(TILES**2, dtype=bool)
+    keep[np.random.default_rng(seed).permutation(TILES**2)[: round(KEPT * TILES**2)]] = True
+    keep = keep.reshape(TILES, TILES)
+
+    def half(keep: np.ndarray) -> tuple[np.ndarray, ...]:
+        return ranges, np.cumsum(keep.sum(1)), ranges[np.nonzero(keep)[1]]
+
+    return (*half(keep), *half(keep.T))
 
 
 def find(name: str) -> Workload:

@@ -63,7 +63,8 @@ class Space:
 
     def dot(self, a: Any, b: Any) -> np.ndarray:
         """Σ conj(a) b of each column, summed in float64."""
-        return self.backend.to_numpy(self.backend.cast(a.conj() * b, self.wide).sum(-2))[..., None, :]
+        products = (a.conj() if self.wide == "complex128" else a) * b
+        return self.backend.to_numpy(self.backend.cast(products, self.wide).sum(-2))[..., None, :]
 
     def norm(self, a: Any) -> np.ndarray:
         return np.sqrt(self.dot(a, a).real)

@@ -45,7 +45,32 @@ def test_exact_outputs_have_no_error(points: w.Points) -> None:
     for name, values in outputs.items():
         found = measure.errors(w.FORMULAS[name].compare(values, points))
         assert found["max_error"] < 1e-13, name
-    assert outputs.keys() | {"complex Vandermonde", "MLP 16→16→1"} == w.FORMULAS.keys()
+    others = {"complex Vandermonde", "MLP 16→16→1", "kernel ridge, Gaussian", "kernel ridge, Cauchy"}
+    assert outputs.keys() | others == w.FORMULAS.keys()
+
+
+@pytest.mark.parametrize(("name", "kernel"), [("Gaussian", lambda s: np.exp(-s)), ("Cauchy", lambda s: 1 / (1 + s))])
+def test_exact_regressions_have_no_error(name: str, kernel) -> None:
+    p = w.Workload(f"kernel ridge, {name}", 60, 60, 3).draw()
+    assert p.y is p.x
+    a = np.linalg.solve(kernel(dense(p)[1]) + w.RIDGE * np.eye(60), p.b)
+    compare = w.FORMULAS[f"kernel ridge, {name}"].compare
+    assert measure.errors(compare((a,), p))["max_error"] < 1e-12
+    assert measure.errors(compare((-a,), p))["max_error"] > 0.1
+
+
+def test_a_part_of_the_tiles_is_kept() -> None:
+    n = 4 * w.TILES
+    rows, slices, columns, *transposed = w.sparse_ranges(n)
+    there = np.zeros((n, n), dtype=bool)
+    for (a, b), start, stop in zip(rows, [0, *slices[:-1]], slices):
+        for c, d in columns[start:stop]:
+            there[a:b, c:d] = True
+    assert there.mean() == pytest.approx(w.KEPT)
+    rows, slices, columns = transposed
+    for (a, b), start, stop in zip(rows, [0, *slices[:-1]], slices):
+        for c, d in columns[start:stop]:
+            assert there[c:d, a:b].all()
 
 
 def test_exact_complex_outputs_have_no_error() -> None:
