@@ -79,7 +79,10 @@ def grid_cluster(x: Any, size: Any) -> Any:
     sides = size if is_array(size) else np.asarray(size, dtype="float64")
     if not bool((sides > 0).all()) or tuple(sides.shape) not in ((), (1,), (x.shape[1],)):
         raise ValueError(f"grid_cluster: size must be positive, one number or {x.shape[1]}, one for each coordinate, not {size!r}")
-    scaled = (x - backend.module.amin(x, 0) if len(x) else x) / (size if is_array(size) and backend_of(size) is backend else backend.cast(backend.from_numpy(sides, x), backend.dtype(x)))
+    corner = backend.module.amin(x, 0) if len(x) else 0
+    scaled = (x - corner) / (
+        size if is_array(size) and backend_of(size) is backend else backend.cast(backend.from_numpy(sides, x), backend.dtype(x))
+    )
     if not bool(backend.module.isfinite(scaled).all()):
         raise ValueError("grid_cluster: the points hold nan or infinity, which lie in no cell")
     cells = backend.cast(backend.module.floor(scaled), "int64")

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from importlib import import_module
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+import pairfold
+
+SOURCE = str(Path(pairfold.__file__).parents[1])
 FRAMEWORKS = ["numpy", "torch"]
 
 
@@ -43,3 +50,11 @@ def close(found, expected, tolerance=1e-10):
     found = np.asarray(found.detach() if hasattr(found, "detach") else found)
     assert found.shape == np.shape(expected), (found.shape, np.shape(expected))
     np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance)
+
+
+def python(*arguments, cwd=None, path=(), **environment):
+    """The output of a Python process."""
+    variables = {**os.environ, "PYTHONPATH": os.pathsep.join([SOURCE, *map(str, path), os.environ.get("PYTHONPATH", "")]), **environment}
+    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, cwd=cwd, env=variables, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout

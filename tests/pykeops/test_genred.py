@@ -8,8 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import special
 
+from docs import keops as documented
 from pairfold import FormulaError
-from pairfold.pykeops import common
+from pairfold.formula.parse import functions
+from pairfold.pykeops import common, reductions
 
 from .helpers import FRAMEWORKS, array, close, clouds, module
 
@@ -35,6 +37,8 @@ REDUCTIONS = {
     "LogSumExpWeight": ("-p*SqDist(x,y)", {"formula2": "Square(b)"}, lambda c, a: np.log((c.kernel * c.b**2).sum(a))),
     "SumSoftMaxWeight": ("-p*SqDist(x,y)", {"formula2": "b"}, lambda c, a: (c.kernel * c.b).sum(a) / c.kernel.sum(a)),
     "SoftMax": ("-p*SqDist(x,y)", {"formula2": "b"}, lambda c, a: (c.kernel * c.b).sum(a) / c.kernel.sum(a)),
+    "Max_SumShiftExp": ("-p*SqDist(x,y)", {}, lambda c, a: _shifted(c, a, np.ones(1))),
+    "Max_SumShiftExpWeight": ("-p*SqDist(x,y)", {"formula2": "b"}, lambda c, a: _shifted(c, a, c.b)),
     "Min": (DIFFERENCES, {}, lambda c, a: (c.dense_x - c.dense_y).min(a)),
     "Max": (DIFFERENCES, {}, lambda c, a: (c.dense_x - c.dense_y).max(a)),
     "ArgMin": (DIFFERENCES, {}, lambda c, a: (c.dense_x - c.dense_y).argmin(a)),
@@ -48,6 +52,12 @@ REDUCTIONS = {
         "SqDist(x,y)", {"opt_arg": 2}, lambda c, a: tuple(_first(f(-np.log(c.kernel) / c.p, a), a) for f in (np.sort, np.argsort)),
     ),
 }  # fmt: skip
+
+
+def _shifted(c, axis, weights):
+    largest = np.log(c.kernel).max(axis, keepdims=True)
+    sums = (np.exp(np.log(c.kernel) - largest) * weights).sum(axis)
+    return np.concatenate([np.squeeze(largest, axis), sums], -1)
 
 
 def _rows(values, axis):
@@ -233,6 +243,15 @@ def test_derivatives(random):
     dense = (-p * ((x[:, None] - y) ** 2).sum(-1)).exp() @ b
     for found, expected in zip(derivatives(genred(*arrays)), derivatives(dense), strict=True):
         close(found, expected.detach().numpy(), 1e-8)
+
+
+@frameworks
+def test_no_name_of_keops_is_missing(framework):
+    lazy, complex_one = module(framework).LazyTensor, module(framework).ComplexLazyTensor
+    assert [name for name in documented.METHODS if not hasattr(lazy, name)] == []
+    assert [name for name in documented.COMPLEX_METHODS if not hasattr(complex_one, name)] == []
+    assert set(documented.REDUCTIONS) <= set(reductions.REDUCTIONS)
+    assert set(documented.OPERATORS) <= set(functions())
 
 
 def test_common():

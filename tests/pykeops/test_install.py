@@ -6,23 +6,14 @@ import os
 import subprocess
 import sys
 from importlib.util import find_spec
-from pathlib import Path
 
 import pytest
 
-import pairfold
 from pairfold.pykeops.install import MODULES
 
-SOURCE = str(Path(pairfold.__file__).parents[1])
+from .helpers import SOURCE, python
+
 needs_torch = pytest.mark.skipif(find_spec("torch") is None, reason="PyTorch is not installed")
-
-
-def python(*arguments, cwd=None, path=(), **environment):
-    """The output of a Python process."""
-    variables = {**os.environ, "PYTHONPATH": os.pathsep.join([SOURCE, *map(str, path)]), **environment}
-    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, cwd=cwd, env=variables, timeout=300)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 SCRIPT = """

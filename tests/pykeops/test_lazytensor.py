@@ -566,3 +566,20 @@ def test_a_torch_parameter_is_differentiated(random):
     (expected,) = torch.autograd.grad((-((x[:, None] - y) ** 2).sum(-1) / scale).exp().sum(), scale)
     close(found, expected.numpy())
     assert math.isfinite(float(found))
+
+
+@frameworks
+def test_beyond_keops(framework, random):
+    """What the guide says becomes possible, or is different."""
+    c = clouds(framework, random)
+    K = c.x_i | c.y_j
+    close((K * 0).sum(axis=1), np.zeros((7, 1)))
+    assert K.native.mean().shape == () and K.native.shape == (7, 9, 1)
+    close(c.keops.LazyTensor(K.native).sum(axis=1), (c.dense_x * c.dense_y).sum((1, 2))[:, None])
+    close((c.x_i * c.y_j).logsumexp(axis=1), logsumexp(c.dense_x * c.dense_y, 1))
+    assert (c.x_i - c.keops.Vj(c.y[:0])).sum(axis=1).tolist() == np.zeros((7, 3)).tolist()
+    labels = c.keops.LazyTensor(array(framework, np.arange(7))[:, None, None])
+    close((labels * c.y_j).sum(axis=1), np.arange(7)[:, None] * c.dense_y.sum(1))
+    close(c.keops.Genred(K.formula, [], axis=1)(*K.variables), (c.dense_x * c.dense_y).sum((1, 2))[:, None])
+    strided = c.keops.Vi(c.x[::2]) * c.keops.Vj(c.y[::3])
+    close(strided.sum(axis=1), (c.dense_x[::2] * c.dense_y[:, ::3]).sum(1))

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from ..arrays import backend_of
 from ..formula.parse import parse, read_aliases
 from ..lazy.strings import bind
 
@@ -15,9 +16,10 @@ REDUCTIONS = {
     "SumSoftMaxWeight": ("sumsoftmaxweight", True), "SoftMax": ("sumsoftmaxweight", True), "Min": ("min", False), "Max": ("max", False),
     "ArgMin": ("argmin", False), "ArgMax": ("argmax", False), "Min_ArgMin": ("min_argmin", False), "MinArgMin": ("min_argmin", False),
     "Max_ArgMax": ("max_argmax", False), "MaxArgMax": ("max_argmax", False), "KMin": ("Kmin", False), "ArgKMin": ("argKmin", False),
-    "KMin_ArgKMin": ("Kmin_argKmin", False), "KMinArgKMin": ("Kmin_argKmin", False),
+    "KMin_ArgKMin": ("Kmin_argKmin", False), "KMinArgKMin": ("Kmin_argKmin", False), "Max_SumShiftExp": ("logsumexp", True),
+    "Max_SumShiftExpWeight": ("sumsoftmaxweight", True),
 }  # fmt: skip
-WEIGHTED = {"LogSumExpWeight", "SumSoftMaxWeight", "SoftMax"}
+WEIGHTED = {"LogSumExpWeight", "SumSoftMaxWeight", "SoftMax", "Max_SumShiftExpWeight"}
 OF_K = {"KMin", "ArgKMin", "KMin_ArgKMin", "KMinArgKMin"}
 # Accepted, without a meaning here: what is computed where the arrays are, in kernels that choose for themselves, needs none of them.
 MEANINGLESS = {"backend", "device_id", "enable_chunks", "use_fast_math", "optional_flags", "rec_multVar_highdim", "dtype", "cuda_type"}
@@ -43,7 +45,10 @@ def reduce(op: str, formulas: Sequence[Any], axis: int, K: Any = None, ranges: A
     keywords: dict[str, Any] = {"weight": weights[0]} if name == "logsumexp" and weights else {}
     if adds_up:
         keywords |= {k: v for k, v in options.items() if k in ACCURACY}
-    found = getattr(lazy, name)(*arguments, axis=len(lazy._batch) + axis, **keywords)
+    axis = len(lazy._batch) + axis
+    found = getattr(lazy, name)(*arguments, axis=axis, **keywords)
+    if op.startswith("Max_SumShift"):
+        found = _shifted(lazy, axis, found, weighted=bool(weights))
     if op in OF_K:
         found = tuple(map(_squeezed, found)) if isinstance(found, tuple) else _squeezed(found)
     return found if out is None else _into(out, found)
@@ -74,6 +79,14 @@ def check(op: str, weighted: bool, K: Any, axis: Any, options: Any) -> None:  # 
     backend = options.get("backend")
     if backend is not None and not _BACKEND.fullmatch(str(backend)):
         raise ValueError(f"backend must be 'auto', 'CPU', 'GPU', 'GPU_1D' or 'GPU_2D', not {backend!r}")
+
+
+def _shifted(lazy: Any, axis: int, found: Any, weighted: bool) -> Any:
+    """KeOps's pair (m, Σ exp(F - m) · weight) of the largest exponent m, from log Σ exp F, or from the weights' mean under the softmax."""
+    largest = lazy.max(axis=axis)
+    module = backend_of(largest).module
+    total = module.exp((lazy.logsumexp(axis=axis) if weighted else found) - largest)
+    return module.concatenate((largest, total * found if weighted else total), -1)
 
 
 def _squeezed(result: Any) -> Any:

@@ -1,0 +1,3 @@
+"""The programs are run by themselves, not collected."""
+
+collect_ignore = ["programs"]
