@@ -167,6 +167,42 @@ def test_selections_of_several_axes(inner, batch, kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("batch", [(), (2,)])
+@pytest.mark.parametrize("inner", [False, True])
+def test_many_smallest(inner, batch, kind):
+    """More than a kernel inserts, along one axis."""
+    rng = np.random.default_rng(10)
+    x, y = rng.integers(-9, 9, (*batch, 5, 1, 2)) * 1.0, rng.integers(-9, 9, (1, 1100, 2)) * 1.0
+    y[0, 5] = np.nan
+    lazy, full = LazyTensor(give(x, kind)) * LazyTensor(give(y, kind)), x * y
+    if not inner:
+        lazy, full = lazy.sum(-1), full.sum(-1)
+    columns = len(batch) + 1
+    order = np.take(np.argsort(full, columns, kind="stable"), range(1050), columns)
+    values, index = lazy.Kmin_argKmin(1050, axis=columns)
+    np.testing.assert_array_equal(index, order)
+    np.testing.assert_array_equal(values, np.take_along_axis(full, order, columns))
+    np.testing.assert_array_equal(lazy.T.argKmin(1050, axis=len(batch)), order)
+    np.testing.assert_array_equal(lazy.T.Kmin(1050, axis=len(batch), keepdims=True), values.swapaxes(len(batch), columns))
+
+
+def test_more_smallest_than_a_stack_holds():
+    x, y = np.random.default_rng(11).normal(size=(2, 1)), np.random.default_rng(12).normal(size=60_000)
+    np.testing.assert_array_equal((Vi(x) * Vj(y[:, None])).sum(-1).argKmin(59_990, axis=1), np.argsort(x * y, 1)[:, :59_990])
+
+
+@pytest.mark.parametrize("far", [False, True])
+def test_many_smallest_of_both_axes(far):
+    """Of few rows or of all of them."""
+    rng = np.random.default_rng(13)
+    x, y = rng.normal(size=(60, 2)), rng.normal(size=(50, 2))
+    x[7] *= 100 if far else 1
+    lazy, full = -(((Vi(x) - Vj(y)) ** 2).sum(-1)).round(1), -((x[:, None] - y) ** 2).sum(-1).round(1)
+    for K in (9, 50, 700, 3000):
+        np.testing.assert_array_equal(lazy.argKmin(K), np.argsort(full.ravel(), kind="stable")[:K])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("batch", [(), (2,)])
 def test_softmax_of_several_axes(batch, kind):
     rng = np.random.default_rng(8)
     for inner in (False, True):

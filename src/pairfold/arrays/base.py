@@ -92,7 +92,7 @@ class Backend(ABC):
 
     @abstractmethod
     def order(self, keys: Any) -> Any:
-        """The indices that sort a (N,) array, equal ones in the order that they have."""
+        """The indices that sort an array along its last axis, equal ones in the order that they have; nan comes last."""
 
     @abstractmethod
     def sum_by(self, values: Any, labels: Any, count: int) -> Any:

@@ -126,7 +126,7 @@ class Block(LinearOperator):
             values = backend.module.concatenate([v for _, (v, _) in results], -1)
             index = backend.module.concatenate([i + start for start, (_, i) in results], -1)
             # Blocks come in the order of their columns, each with the lowest of equal ones first: so do the indices then.
-            order = type(self._parts[0])(values[..., None, :, None]).argKmin(K, axis=-2)[..., 0, :, 0]
+            order = backend.order(values)[..., :K]
             return backend.take_along(values, order), backend.take_along(index, order)
 
         return side._row_by_row("Kmin_argKmin", smallest, lambda width: (min(K, width),))

@@ -24,6 +24,10 @@ from .symbolic import Leaf, Symbolic, is_complex, merge, readable
 # Sums of ones are exact in float32 up to here.
 COUNTED_EXACTLY = 1 << 24
 NOWHERE = 2**63 - 1
+FEW = 8  # of the K smallest, those that a row is first asked for
+# More numbers than this for each row are found by sorting: to insert one takes as long as there are others.
+FEW_ENOUGH_TO_INSERT = 1024
+SORTED_AT_ONCE = 1 << 22
 
 
 def _wide(dtype: str) -> str:
@@ -563,8 +567,12 @@ class Folds(Symbolic):
         if not 1 <= K <= there:
             what = f"the length of axis {axis}" if len(axes) == 1 else "how many numbers there are"
             raise ValueError(f"{name} with K = {K}: K must lie between 1 and {there}, {what}, of {self.shape}")
-        several = len(axes) > 1
-        results = self._k_of_several(name, K, axes) if several else self._along_one(KMIN[name](K), axis)
+        if len(axes) > 1:
+            results = self._k_of_several(name, K, axes)
+        elif K * self._dim > FEW_ENOUGH_TO_INSERT and self._mask is None and self._kind and not self._complex:
+            results = self._k_by_sorting(name, K, axes)
+        else:
+            results = self._along_one(KMIN[name](K), axis)
         if not keepdims:
             return results
 
@@ -573,17 +581,42 @@ class Folds(Symbolic):
 
         return tuple(map(kept, results)) if isinstance(results, tuple) else kept(results)
 
+    def _k_by_sorting(self, name: str, K: int, axes: Set[int]) -> Any:  # noqa: N803
+        """Those along the rows or the columns, of some rows at a time: a kernel inserts each into all that it has found before."""
+        assert self._kind is not None
+        side: Any = self if axes == {COLUMNS} else self.T
+        backend = self._kind.backend
+        (kept, reduced), first = side._outer_lengths(), len(self._batch)
+        at_once = max(1, SORTED_AT_ONCE // (reduced * self._dim * max(1, math.prod(self._batch))))
+        parts = []
+        for start in range(0, max(1, kept), at_once):
+            values = side._sub(range(start, min(kept, start + at_once)), range(reduced)).dense()
+            values = values.swapaxes(-1, -2) if self._inner else values
+            order = backend.order(values)[..., :K]
+            found = {"Kmin": (backend.take_along(values, order),), "argKmin": (order,)}
+            pair = found.get(name, (*found["Kmin"], order))
+            parts.append([r.swapaxes(-1, -2) if self._inner else r for r in pair])
+        results = tuple(backend.module.concatenate(p, first) for p in zip(*parts, strict=True))
+        return results if len(results) > 1 else results[0]
+
     def _k_of_several(self, name: str, K: int, axes: Set[int]) -> Any:  # noqa: N803
-        """Those along several axes are among those of each row, or of each column."""
-        of_each = min(K, self._size({COLUMNS if COLUMNS in axes else ROWS}))
-        values, index = self._candidates(KMIN["Kmin_argKmin"](of_each), axes)
+        """Those along several axes are among those of each row, or of each column; of most of them few are enough."""
+        along = {COLUMNS if COLUMNS in axes else ROWS}
+        most, components = min(K, self._size(along)), self._size(axes & {INNER})
+        of_each = min(most, max(FEW, -(-2 * K // self._size(axes - along))))
         kind = self._kind
         assert kind is not None
         backend = kind.backend
-        if INNER in axes or self._mask is not None:  # so that ties go to the lowest index, and places without pairs come last
-            order = backend.module.argsort(index, -1)
+        while True:
+            values, index = self._candidates(KMIN["Kmin_argKmin"](of_each), axes)
+            order = backend.order(index)  # so that ties go to the lowest index, and places without pairs come last
             values, index = backend.take_along(values, order), backend.take_along(index, order)
-        best = self._merged(values, KMIN["argKmin"](K))
+            best = backend.order(values)[..., :K]
+            places = backend.take_along(order, best) // components % of_each
+            # A row of which the last candidate is taken may have more.
+            if of_each == most or not ((places == of_each - 1) & (backend.take_along(index, best) != NOWHERE)).any():
+                break
+            of_each = min(most, 4 * of_each)
         values = backend.cast(backend.take_along(values, best), backend.real(kind.dtype))
         index = _placed(backend, backend.take_along(index, best))
         found = {"Kmin": (values,), "argKmin": (index,)}.get(name, (values, index))
