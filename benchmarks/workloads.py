@@ -134,7 +134,7 @@ def mlp(LazyTensor: Any, p: Points) -> tuple[Any, ...]:
 
 
 RIDGE = 1.0  # α
-RESIDUAL = 1e-4  # root mean square of b - (K + α I) a, where b is normal
+RESIDUAL = 1e-3  # root mean square of b - (K + α I) a, where b is normal
 
 
 def ridge(matrix: Callable[[Any, Points], Any]) -> Callable[[Any, Points], tuple[Any, ...]]:
