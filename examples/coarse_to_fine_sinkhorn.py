@@ -20,7 +20,7 @@ from pairfold import Vi, Vj
 from pairfold.cluster import cluster_ranges_centroids, from_matrix, grid_cluster, sort_clusters, swap_axes
 
 COOLING = 0.7  # of the temperature's root at each step
-LAST_STEPS = 50  # at the last temperature
+LAST_STEPS = 100  # at the last temperature
 NEGLIGIBLE = 15.0  # pairs of cells whose entries are below exp(-15) for all of their points are left out
 
 

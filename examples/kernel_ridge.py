@@ -67,7 +67,7 @@ def fit(x: np.ndarray, b: np.ndarray) -> None:
     import torch
 
     (x_seen, b_seen), (x_held, b_held) = ((torch.from_numpy(x[k::2]).double(), torch.from_numpy(b[k::2]).double()) for k in (0, 1))
-    logs = torch.tensor([np.log(0.5), np.log(0.01)], requires_grad=True)
+    logs = torch.tensor([np.log(0.05), np.log(0.01)], requires_grad=True)
     optimiser = torch.optim.Adam([logs], lr=0.1)
     losses = []
     for _ in range(40):
@@ -77,7 +77,7 @@ def fit(x: np.ndarray, b: np.ndarray) -> None:
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-        losses.append(float(loss))
+        losses.append(loss.item())
     bandwidth, alpha = logs.detach().exp().tolist()
     print(
         f"fitted: bandwidth {bandwidth:.2f}, noise {alpha**0.5:.2f}; mean square off what was held back {losses[0]:.3f} → {losses[-1]:.3f}"

@@ -18,6 +18,9 @@ WITH = {
     "lddmm": ["--points=60", "--steps=3"],
     "sinkhorn": ["--points=300", "--iterations=20"],
     "spectral_clustering": ["--points=500"],
+    "coarse_to_fine_gaussian": ["--points=3000", "--bandwidth=0.05"],
+    "coarse_to_fine_sinkhorn": ["--points=800", "--blur=0.02"],
+    "kernel_ridge": ["--points=2000", "--check=300"],
 }
 
 
