@@ -24,7 +24,7 @@ __all__ = ["ConvergenceWarning", "Info", "cg", "linear", "minres", "nystrom"]
 
 # Directions in which the approximation has less than this part of α make no difference.
 NEGLIGIBLE = 0.1
-ENTRIES_AT_ONCE = 1 << 24
+ENTRIES_AT_ONCE = 1 << 22
 
 
 def cg(A: Any, b: Any, alpha: Any = 0, **options: Any) -> Any:  # noqa: N803

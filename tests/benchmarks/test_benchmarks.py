@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from unittest import mock
 
 import numpy as np
 import pytest
 
 from benchmarks import measure, report
 from benchmarks import workloads as w
+from benchmarks.systems import SYSTEMS
+from benchmarks.targets import TARGETS
 
 
 def dense(p: w.Points) -> tuple[np.ndarray, np.ndarray]:
@@ -189,3 +192,20 @@ def test_saved_run_has_its_chart_beside_it(tmp_path) -> None:
 def test_human() -> None:
     assert [report.human(v, "s") for v in (1.5, 0.0123, 80e-6, 0.9999)] == ["1.50 s", "12.3 ms", "80.0 µs", "1.00 s"]
     assert report.human(20e6, "B") == "20.0 MB" and report.human(0.1, "1") == "10.0 %" and report.human(None, "s") == "–"
+
+
+def test_regression_at_scale_is_a_row() -> None:
+    """Of both ways, with the errors of solutions and without the peer's."""
+    systems = {"pairfold": SYSTEMS["pairfold"]}
+    plain, preconditioned = measure.ridge_at_scale(w.Workload("kernel ridge, Cauchy", 300, 300, 3, at_least=20), systems, TARGETS["cpu"], 1)
+    for row in (plain, preconditioned):
+        assert row["systems"]["pairfold"]["max_error"] < 10 * w.RESIDUAL and row["ratio"] is None
+    assert preconditioned["systems"]["pairfold"]["iterations"] < plain["systems"]["pairfold"]["iterations"]
+    text = report.table(run_of(0.01) | {"rows": [plain, preconditioned]})
+    assert "| kernel ridge, Cauchy, Nyström, D=3, 300² |" in text
+
+
+def test_sparse_is_a_row() -> None:
+    with mock.patch.object(w, "SPARSE_WORKLOAD", w.Workload("gauss", 4 * w.TILES, 4 * w.TILES, 3)):
+        row = measure.sparse(SYSTEMS["pairfold"], TARGETS["cpu"], 1, rounds=1)
+    assert row["at_most"] == 0.1 and len(row["systems"]["pairfold"]["all"]) == 1
