@@ -146,6 +146,7 @@ def test_labels_stored_as_floats():
         (lambda K: X @ K, ValueError, r"b @ K: K has shape \(50, 40\), so b must have shape \(50,\) or \(E, 50\), not \(50, 3\)"),
         (lambda K: K.sum(1, accumulation="block"), TypeError, "sums take axis .*accumulate.* not accumulation"),
         (lambda K: (K @ K.T)[3], TypeError, "no entries to pick.*dense"),
+        (lambda K: np.asarray(K @ K.T), TypeError, "behind your back.*dense"),
         (lambda K: (K @ K.T).exp(), AttributeError, "a LinearOperator has no exp.*dense"),
         (lambda K: kernels.gaussian(X, Y, 0), ValueError, "lengthscale is 0"),
         (lambda K: kernels.periodic(X, Y, period=0.0), ValueError, "period is 0"),

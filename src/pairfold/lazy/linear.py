@@ -121,7 +121,7 @@ def linear(formula: Any, variable: Any) -> LinearOperator:
     if not isinstance(formula, Symbolic) or formula._complex or formula._kind is None:
         raise TypeError(f"linear takes a LazyTensor of real numbers, not {formula!r}")
     lazy: Any = formula
-    number = lazy._find(variable)
+    number = lazy._real_variable(variable).attrs[1]
     if lazy.leaves[number].axis == "p":
         raise ValueError(f"linear takes a variable of rows or columns, not the parameter {variable!r}: it sums along the variable's axis")
     if not all(is_linear(lazy.formula, v) for v in variables((lazy.formula,)) if v.attrs[1] == number):

@@ -120,6 +120,9 @@ class LinearOperator(Solvable):
 
     __iter__ = None
 
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NoReturn:
+        raise TypeError(f"{self!r} is not turned into an array behind your back: apply it, A @ b, or compute all of it, A.dense()")
+
     def __getitem__(self, key: Any) -> NoReturn:
         raise TypeError(f"{self!r} has no entries to pick, but products with arrays: A @ b, A.diagonal(), or all of them, A.dense()")
 
