@@ -242,9 +242,9 @@ def ridge_at_scale(workload: w.Workload, systems: Mapping[str, System], target: 
 
     K @ points.b, K[: workload.n, :9] @ points.b[:9]  # the kernels are compiled
     rows, products = [], 0
-    for how, solve in (
-        ("", lambda: K.solve(points.b, w.RIDGE, tol=0, atol=atol, info=True)),
-        (", Nyström", preconditioned),
+    for how, solve, bar in (
+        (", plain", lambda: K.solve(points.b, w.RIDGE, tol=0, atol=atol, info=True), None),
+        ("", preconditioned, workload.at_least),
     ):
         start = time.perf_counter()
         a, info = solve()
@@ -271,11 +271,11 @@ def ridge_at_scale(workload: w.Workload, systems: Mapping[str, System], target: 
                 "dtype": workload.formula.dtype,
                 "framework": "numpy",
                 "systems": found,
-                "at_least": workload.at_least,
+                "at_least": bar,
                 "aim": None,
                 "operations_per_pair": None,
                 "ratio": ratio,
-                "passed": None if ratio is None else ratio >= workload.at_least,
+                "passed": None if ratio is None or bar is None else ratio >= bar,
                 "accurate": None,
             }
         )
