@@ -264,9 +264,10 @@ class Formula:
 
 
 # A Gaussian pair, by inner products: D multiply-adds, a power of 2 (8: a range reduction, a polynomial in five, a scaling that takes the
-# place of two), a multiply-add with the weight; in float64 the power takes 12 (two for the range reduction, a table, a polynomial in seven),
-# and an operation the place of two. In small problems, of which no norms are measured: D differences, D multiply-adds, an exponential (10: a
-# range reduction in three, a table, a polynomial in three, a mask, a scaling), the weight. A fused multiply-add counts as one operation.
+# place of two), a multiply-add with the weight; in float64 the power takes 12 (two for the range reduction, a table, a polynomial in
+# seven), and an operation the place of two. In small problems, of which no norms are measured: D differences, D multiply-adds, an
+# exponential (10: a range reduction in three, a table, a polynomial in three, a mask, a scaling), the weight. A fused multiply-add counts
+# as one operation.
 
 
 def gauss_operations(d: int, small: bool) -> int:
