@@ -167,8 +167,8 @@ def table(run: Run) -> str:
             "over the largest value. "
             "For argKmin they are those of the distances to the neighbours that were found; for kernel ridge, (K + I) a = b to a residual "
             "of 1e-3 by conjugate gradients, ours with Nyström's preconditioner where it is not called plain, those of what the solution "
-            "gives back of b. On 100 000 points KeOps's time is that of its products, measured on 2 000 rows, times the iterations that plain "
-            "conjugate gradients take.",
+            "gives back of b. On 100 000 points KeOps's time is that of its products, measured on 2 000 rows, times the iterations that "
+            "plain conjugate gradients take.",
             limit_table(run),
             "The peak is that of independent fused multiply-adds on full vectors, measured in the same minutes; a multiply-add counts "
             "as one operation. A Gaussian pair takes D + 9 of them, by inner products: D multiply-adds, 8 for the power of 2, 1 for the "
