@@ -233,6 +233,20 @@ def test_gradients_over_batches():
         torch.testing.assert_close(found, wanted, rtol=1e-8, atol=1e-8)
 
 
+def test_gradients_with_a_preconditioner_and_a_start():
+    """Which change how the solution is found, not what it is; of a masked matrix."""
+    x, b = torch.tensor(cloud(40, 2), requires_grad=True), torch.tensor(cloud(40, 2, seed=1), requires_grad=True)
+    labels = np.arange(40) % 3
+    there = torch.tensor(labels[:, None] == labels)
+    K = kernels.gaussian(x, x, 0.4).same_label(labels, labels)
+    P = linalg.nystrom(kernels.gaussian(x, x, 0.4), 0.25, 10)
+    a = K.solve(b, 0.25, tol=1e-13, preconditioner=P, x0=torch.ones(40, 2, dtype=torch.float64))
+    full = (-((x[:, None] - x) ** 2).sum(-1) / 0.32).exp() * there + 0.25 * torch.eye(40, dtype=torch.float64)
+    want = torch.linalg.solve(full, b)
+    for found, wanted in zip(both(a.sin().sum(), (x, b)), both(want.sin().sum(), (x, b)), strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-7, atol=1e-7)
+
+
 def test_gradients_check_numerically():
     x, b = torch.tensor(cloud(7, 2), requires_grad=True), torch.tensor(cloud(7, seed=1), requires_grad=True)
 
