@@ -95,6 +95,39 @@ def test_functorch():
         torch.autograd.functional.jacobian(f, x, vectorize=True)
 
 
+@pytest.mark.parametrize(
+    ("lazy", "dense"),
+    [
+        (lambda D, y: D.min(1), lambda d, y: d.amin(1)),
+        (lambda D, y: D.Kmin(3, axis=1), lambda d, y: d.sort(1).values[:, :3]),
+        (lambda D, y: D.Kmin(3), lambda d, y: d.flatten().sort().values[:3]),
+        (lambda D, y: D.max_argmax()[0], lambda d, y: d.max()),
+        (lambda D, y: D.sumsoftmaxweight(Vj(y), axis=(0, 1)), lambda d, y: torch_softmax(d, y)),
+    ],
+)
+def test_functorch_of_selections(lazy, dense):
+    torch = pytest.importorskip("torch")
+    x, y = torch.randn(4, 6, 3, dtype=torch.float64), torch.tensor(Y[:9])
+
+    def f(x):
+        return lazy(((Vi(x) - Vj(y)) ** 2).sum(-1), y)
+
+    def g(x):
+        return dense(((x[:, None] - y) ** 2).sum(-1), y)
+
+    for transform in (
+        torch.func.vmap,
+        torch.func.jacrev,
+        lambda h: torch.func.vmap(torch.func.grad(lambda x: h(x).sum())),
+    ):
+        of = x[0] if transform is torch.func.jacrev else x
+        torch.testing.assert_close(transform(f)(of), transform(g)(of))
+
+
+def torch_softmax(d, y):
+    return (d.flatten().softmax(0).reshape(d.shape)[..., None] * y).sum((0, 1))
+
+
 def test_torch_compile():
     """In a process of its own: memory that was freed too early would end it."""
     pytest.importorskip("torch")

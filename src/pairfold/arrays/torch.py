@@ -116,7 +116,8 @@ class TorchBackend(Backend):
     def _selected(self, fold: Fold, arrays: Sequence[Any], extent: Extent, dtype: str, pattern: Pattern | None) -> tuple[Any, ...]:
         """Minima and their kin, differentiable: find the pairs, then compute the formula at those pairs alone."""
         to_indices, at_pairs = fold.selection
-        (index,) = self.compute(to_indices, arrays, extent, dtype, pattern)
+        transformed = torch._C._are_functorch_transforms_active()  # those of torch.func, which see through functions alone
+        (index,) = (_Fold.apply if transformed else _Fold.forward)(self, to_indices, extent, dtype, pattern, *arrays)
         a_row, nothing = index.shape[-1], index < 0
         rows = torch.arange(extent.kept, device=index.device).repeat_interleave(a_row)
         columns = index.clamp(min=0).reshape(*extent.batch, -1, 1)

@@ -161,10 +161,10 @@ class Folds(Symbolic):
 
     def _flat(self, values: Any, axes: Set[int]) -> Any:
         """The results of a reduction along rows or columns, with what is left to reduce as the last axis; K best are left too."""
-        assert self._kind is not None
         several = values.ndim - len(self._batch) - 1 - self._inner
         if self._inner and INNER not in axes:
-            values = self._kind.backend.module.moveaxis(values, -1, 0 if BATCH in axes else len(self._batch))
+            for k in range(values.ndim - 1, 0 if BATCH in axes else len(self._batch), -1):
+                values = values.swapaxes(k, k - 1)
         left = (len(self._batch) if BATCH in axes else 0) + ({ROWS, COLUMNS} <= axes) + several + (INNER in axes)
         kept, reduced = values.shape[: values.ndim - left], values.shape[values.ndim - left :]
         return values.reshape(*kept, math.prod(reduced))
