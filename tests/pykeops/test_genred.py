@@ -180,6 +180,9 @@ def test_aliases(framework, random):
     # what the formula lacks still tells how many columns there are
     close(Genred("x", ["x = Vi(3)", "y = Vj(3)"], axis=1)(c.x, c.y), 9 * c.dense_x[:, 0])
     close(Genred("x", ["x = Vi(3)", "y = Vj(3)"], axis=0)(c.x, c.y), np.tile(c.dense_x.sum(0), (9, 1)))
+    # nor do variables get lost that a derivative makes vanish
+    vanishing = Genred("Grad(Grad(x + Var(1,3,1), x, Var(2,3,0)), x, Var(3,3,0))", ["x = Vi(0,3)"], axis=1)
+    close(vanishing(c.x, c.y, c.x, c.x), np.zeros((7, 3)))
     default = Genred("SqDist(x,y)", ["x = Vi(3)", "y = Vj(3)"])  # reduces i
     assert default(c.x, c.y).shape == (9, 1)
 

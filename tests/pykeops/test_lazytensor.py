@@ -292,6 +292,7 @@ def test_reductions(framework, axis, batch, random):
     close(K.sum(along, dtype_acc="float64"), numbers.sum(along))
     close(K.sum(along, sum_scheme="kahan_scheme"), numbers.sum(along))
     close(K.logsumexp(along), logsumexp(numbers, along))
+    close(K.logsumexp(along, other=c.y_j.exp()), logsumexp(numbers, along, np.exp(c.dense_y)))
     close(K.logsumexp(dim=along, weight=c.y_j.exp()), logsumexp(numbers, along, np.exp(c.dense_y)))
     weights = np.exp(numbers) / np.exp(numbers).sum(along, keepdims=True)
     close(K.sumsoftmaxweight(c.y_j, axis=along), (weights * c.dense_y).sum(along))

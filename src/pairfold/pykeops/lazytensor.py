@@ -687,7 +687,8 @@ class GenericLazyTensor:
 
     def logsumexp(self, axis: int | None = None, dim: int | None = None, weight: Any = None, **options: Any) -> Any:
         """log Σ exp along i or j, with a weight log Σ weight · exp: see `reduction`."""
-        return self.reduction("LogSumExp", other=weight, axis=axis, dim=dim, **options)
+        options = options if weight is None else {"other": weight, **options}
+        return self.reduction("LogSumExp", axis=axis, dim=dim, **options)
 
     def sumsoftmaxweight(self, weight: Any, axis: int | None = None, dim: int | None = None, **options: Any) -> Any:
         """Σ exp · weight / Σ exp along i or j: see `reduction`."""

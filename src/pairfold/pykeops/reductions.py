@@ -24,6 +24,7 @@ OF_K = {"KMin", "ArgKMin", "KMin_ArgKMin", "KMinArgKMin"}
 # Accepted, without a meaning here: what is computed where the arrays are, in kernels that choose for themselves, needs none of them.
 MEANINGLESS = {"backend", "device_id", "enable_chunks", "use_fast_math", "optional_flags", "rec_multVar_highdim", "dtype", "cuda_type"}
 ACCURACY = {"dtype_acc", "use_double_acc", "sum_scheme"}
+_NUMBERED = re.compile(r"(Var\((\d+),\d+,[012]\))")
 _BACKEND = re.compile(r"auto|(CPU|GPU)(_1D|_2D)?(_(host|device))?")
 
 
@@ -61,6 +62,17 @@ def with_ranges(lazy: Any, ranges: Any) -> Any:
     made = lazy._with(lazy.formula, lazy._inner)
     made.ranges = ranges
     return made
+
+
+def completed(texts: Sequence[str], aliases: Sequence[str]) -> list[str]:
+    """The aliases, and such for variables that the formulas themselves number, ``Var(1,3,1)``: a derivative may lose them."""
+    found = [re.sub(r"\bV([xy])\b", lambda m: "Vi" if m[1] == "x" else "Vj", alias) for alias in aliases]
+    known = {v.attrs[1] for v in read_aliases(found).values()}
+    for number, variable in sorted({(int(m[2]), m[1]) for text in texts for m in _NUMBERED.finditer(text.replace(" ", ""))}):
+        if number not in known:
+            found.append(f"variable_{number} = {variable}")
+            known.add(number)
+    return found
 
 
 def check(op: str, weighted: bool, K: Any, axis: Any, options: Any) -> None:  # noqa: N803
@@ -165,9 +177,9 @@ class Genred:
     ):
         check(reduction_op, formula2 is not None, opt_arg, axis, unknown)
         self.formula, self.formula2, self.reduction_op, self.axis, self.opt_arg = formula, formula2, reduction_op, axis, opt_arg
-        self.aliases = [re.sub(r"\bV([xy])\b", lambda m: "Vi" if m[1] == "x" else "Vj", alias) for alias in aliases]
         self._accuracy = {"dtype_acc": dtype_acc, "use_double_acc": use_double_acc, "sum_scheme": sum_scheme}
         self._texts = (formula,) if formula2 is None else (formula, formula2)
+        self.aliases = completed(self._texts, aliases)
         named = read_aliases(self.aliases)
         for text in self._texts:
             parse(text, named)
