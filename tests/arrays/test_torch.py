@@ -295,3 +295,32 @@ def test_the_backward_of_an_axis_is_one_fold():
             assert targets[2][0] == targets[3][0] == 0
             assert [part.fold.axis for part in fold.backward((0, 1))] == [1]
             assert [part.fold.axis for part in fold.backward((3,))] == [0]
+
+
+@pytest.mark.parametrize("name", ["sum", "logsumexp", "min", "sumsoftmaxweight", "min_argmin"])
+def test_forward_derivatives(name):
+    """Tangents, and forward over reverse: by torch.func, and by dual numbers."""
+    torch.manual_seed(0)
+    x, y = torch.randn(5, 3, dtype=torch.float64), torch.randn(6, 3, dtype=torch.float64)
+
+    def lazy(x, y):
+        K = -((Vi(x) - Vj(y)) ** 2).sum(-1)
+        found = K.sumsoftmaxweight(Vj(y), axis=1) if name == "sumsoftmaxweight" else getattr(K, name)(axis=1)
+        return found[0] if name == "min_argmin" else found
+
+    def dense(x, y):
+        K = -((x[:, None] - y) ** 2).sum(-1)
+        if name == "sumsoftmaxweight":
+            return K.softmax(1) @ y
+        return K.sum(1) if name == "sum" else K.logsumexp(1) if name == "logsumexp" else K.amin(1)
+
+    tangents = torch.randn_like(x), torch.randn_like(y)
+    found, expected = (torch.func.jvp(f, (x, y), tangents) for f in (lazy, dense))
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b)
+    _, expected = torch.func.jvp(lambda x: dense(x, y), (x,), tangents[:1])
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(x, tangents[0])
+        torch.testing.assert_close(torch.autograd.forward_ad.unpack_dual(lazy(dual, y)).tangent, expected)
+    for of in (torch.func.jacfwd, torch.func.hessian):
+        torch.testing.assert_close(of(lambda x: lazy(x, y).square().sum())(x), of(lambda x: dense(x, y).square().sum())(x))

@@ -102,7 +102,7 @@ class TorchBackend(Backend):
         return _Solution.apply(solve, product, b, *arrays)
 
     def differentiable(self, arrays: Sequence[Any]) -> bool:
-        if torch._C._are_functorch_transforms_active():
+        if torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0:
             return True
         return torch.is_grad_enabled() and any(a.requires_grad for a in arrays)
 
@@ -188,7 +188,9 @@ class _Fold(torch.autograd.Function):
         ctx.backend, ctx.fold, ctx.extent, ctx.dtype, ctx.pattern, *arrays = inputs
         kinds = [r.kind for r in ctx.fold.results]
         ctx.mark_non_differentiable(*(o for o, kind in zip(output, kinds, strict=True) if kind == "index"))
-        ctx.save_for_backward(*arrays, *(o for o, kind in zip(output, kinds, strict=True) if kind == "real"))
+        saved = *arrays, *(o for o, kind in zip(output, kinds, strict=True) if kind == "real")
+        ctx.save_for_backward(*saved)
+        ctx.save_for_forward(*saved)
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], backend: TorchBackend, fold: Fold, extent: Extent, *rest: Any) -> Any:
@@ -208,12 +210,16 @@ class _Fold(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Any) -> tuple[Any, ...]:
+        wanted = tuple(k for k in range(len(ctx.fold.variables)) if ctx.needs_input_grad[5 + k])
+        return (None, None, None, None, None, *_Fold.pulled_back(ctx, ctx.saved_tensors, cotangents, wanted))
+
+    @staticmethod
+    def pulled_back(ctx: Any, saved: Sequence[Any], cotangents: Sequence[Any], wanted: tuple[int, ...]) -> list[Any]:
+        """The gradients by the wanted arrays, and None for the others."""
         fold: Fold = ctx.fold
-        saved = ctx.saved_tensors
         real = [g for g, r in zip(cotangents, fold.results, strict=True) if r.kind == "real"]
         operands = [*saved, *real]
         arrays = saved[: len(fold.variables)]
-        wanted = tuple(k for k in range(len(arrays)) if ctx.needs_input_grad[5 + k])
         # Where nothing was reduced nothing depends on the operands.
         pullbacks = fold.backward(wanted) if ctx.extent.reduced else []
         gradients: list[Any] = [torch.zeros_like(a) if k in wanted else None for k, a in enumerate(arrays)]
@@ -226,7 +232,29 @@ class _Fold(torch.autograd.Function):
                 part = found[..., start:stop]
                 # What was broadcast collects its gradient from everywhere: a parameter from all rows, any array from all batches.
                 gradients[k] = (part if fold.variables[k].axes else part.sum(-2)).sum_to_size(arrays[k].shape)
-        return (None, None, None, None, None, *gradients)
+        return gradients
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> tuple[Any, ...]:
+        """The transpose of the gradients, which are linear in the cotangents."""
+        wanted = tuple(k for k, t in enumerate(tangents[5:]) if t is not None)
+        # Without their own tangents, which would be taken along forever.
+        saved = [torch.autograd.forward_ad.unpack_dual(t).primal for t in ctx.saved_tensors]
+        outs = saved[len(ctx.fold.variables) :]
+        places = [k for k, r in enumerate(ctx.fold.results) if r.kind == "real"]
+        if not places:
+            return (None,) * len(ctx.fold.results)
+
+        def gradients(*cotangents: Any) -> tuple[Any, ...]:
+            given: list[Any] = [None] * len(ctx.fold.results)
+            for k, cotangent in zip(places, cotangents, strict=True):
+                given[k] = cotangent
+            found = _Fold.pulled_back(ctx, saved, given, wanted)
+            return tuple(found[k] for k in wanted)
+
+        _, transpose = torch.func.vjp(gradients, *(torch.zeros_like(o) for o in outs))
+        pushed = dict(zip(places, transpose(tuple(tangents[5 + k] for k in wanted)), strict=True))
+        return tuple(pushed.get(k) for k in range(len(ctx.fold.results)))
 
 
 class _Solution(torch.autograd.Function):
