@@ -110,14 +110,14 @@ class TorchBackend(Backend):
         if self.differentiable(arrays):
             if fold.reduction.selects and extent.reduced:
                 return self._selected(fold, arrays, extent, dtype, pattern)
-            return tuple(_Fold.apply(self, fold, extent, dtype, pattern, *arrays))
+            return tuple(_function().apply(self, fold, extent, dtype, pattern, *arrays))
         return self.compute(fold, arrays, extent, dtype, pattern)
 
     def _selected(self, fold: Fold, arrays: Sequence[Any], extent: Extent, dtype: str, pattern: Pattern | None) -> tuple[Any, ...]:
         """Minima and their kin, differentiable: find the pairs, then compute the formula at those pairs alone."""
         to_indices, at_pairs = fold.selection
         transformed = torch._C._are_functorch_transforms_active()  # those of torch.func, which see through functions alone
-        (index,) = (_Fold.apply if transformed else _Fold.forward)(self, to_indices, extent, dtype, pattern, *arrays)
+        (index,) = (_function().apply if transformed else _Fold.forward)(self, to_indices, extent, dtype, pattern, *arrays)
         a_row, nothing = index.shape[-1], index < 0
         rows = torch.arange(extent.kept, device=index.device).repeat_interleave(a_row)
         columns = index.clamp(min=0).reshape(*extent.batch, -1, 1)
@@ -188,9 +188,7 @@ class _Fold(torch.autograd.Function):
         ctx.backend, ctx.fold, ctx.extent, ctx.dtype, ctx.pattern, *arrays = inputs
         kinds = [r.kind for r in ctx.fold.results]
         ctx.mark_non_differentiable(*(o for o, kind in zip(output, kinds, strict=True) if kind == "index"))
-        saved = *arrays, *(o for o, kind in zip(output, kinds, strict=True) if kind == "real")
-        ctx.save_for_backward(*saved)
-        ctx.save_for_forward(*saved)
+        ctx.save_for_backward(*arrays, *(o for o, kind in zip(output, kinds, strict=True) if kind == "real"))
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], backend: TorchBackend, fold: Fold, extent: Extent, *rest: Any) -> Any:
@@ -205,7 +203,7 @@ class _Fold(torch.autograd.Function):
             return array.reshape(array.shape[0], *[1] * missing, *array.shape[1:])
 
         moved = [front(a, d, bool(v.axes)) for a, d, v in zip(arrays, in_dims[5:], fold.variables, strict=True)]
-        results = _Fold.apply(backend, fold, extent._replace(batch=(info.batch_size, *extent.batch)), dtype, pattern, *moved)
+        results = _function().apply(backend, fold, extent._replace(batch=(info.batch_size, *extent.batch)), dtype, pattern, *moved)
         return results, (0,) * len(fold.results)
 
     @staticmethod
@@ -234,6 +232,15 @@ class _Fold(torch.autograd.Function):
                 gradients[k] = (part if fold.variables[k].axes else part.sum(-2)).sum_to_size(arrays[k].shape)
         return gradients
 
+
+class _Tangents(_Fold):
+    """A fold where there are tangents to take along; apart, since torch.compile does not know functions that do."""
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
+        _Fold.setup_context(ctx, inputs, output)
+        ctx.save_for_forward(*ctx.to_save)
+
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> tuple[Any, ...]:
         """The transpose of the gradients, which are linear in the cotangents."""
@@ -255,6 +262,10 @@ class _Fold(torch.autograd.Function):
         _, transpose = torch.func.vjp(gradients, *(torch.zeros_like(o) for o in outs))
         pushed = dict(zip(places, transpose(tuple(tangents[5 + k] for k in wanted)), strict=True))
         return tuple(pushed.get(k) for k in range(len(ctx.fold.results)))
+
+
+def _function() -> type[_Fold]:
+    return _Tangents if torch.autograd.forward_ad._current_level >= 0 else _Fold
 
 
 class _Solution(torch.autograd.Function):
