@@ -407,3 +407,39 @@ def test_few_rows(rows, dim, random):
     np.testing.assert_allclose((-K / 4).exp() @ b, want, rtol=0, atol=2e-5 * np.abs(want).max())
     np.testing.assert_allclose((-K).logsumexp(1), np.log(np.exp(-distance).sum(1)), rtol=1e-5, atol=1e-5)
     assert rows > 2 or "all rows are in 1 vector" in str((-K).exp().explain())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("dim", "columns"), [(3, 7), (3, 50), (12, 2), (12, 13)])
+@pytest.mark.parametrize(("m", "n"), [(3, 5), (70, 300), (33, 64)])
+def test_sums_of_products(m, n, dim, columns, dtype, random):
+    """A number of the pair times what is long, alone and beside other terms, and their derivatives."""
+    x, y, b, v = (random.normal(size=(k, d)) for k, d in ((m, dim), (n, dim), (n, columns), (m, columns)))
+    tensors = [torch.tensor(a.astype(dtype), requires_grad=True) for a in (x, y, b, v)]
+    full = [t.detach().double().requires_grad_() for t in tensors]
+    found, wanted = [], []
+    for inputs, results in ((tensors, found), (full, wanted)):
+        x_t, y_t, b_t, v_t = inputs
+        if inputs is tensors:
+            distance = Vi(x_t).sqdist(Vj(y_t))
+            once = (-distance / 4).exp() @ b_t
+            terms = ((-distance / 4).exp() * Vj(b_t) * Vi(v_t)).concat(distance * (Vi(x_t) - Vj(y_t))).sum(1)
+        else:
+            distance = ((x_t[:, None] - y_t) ** 2).sum(-1)
+            once = (-distance / 4).exp() @ b_t
+            factor = (-distance / 4).exp()[..., None] * b_t * v_t[:, None]
+            terms = torch.cat([factor, distance[..., None] * (x_t[:, None] - y_t)], -1).sum(1)
+        gradients = torch.autograd.grad((once**2).sum() + (terms**2).sum(), inputs)
+        results += [once, terms, *gradients]
+    for a, w in zip(found, wanted, strict=True):
+        w = w.detach().numpy()
+        np.testing.assert_allclose(a.detach().numpy(), w, rtol=0, atol=(2e-5 if dtype == "float32" else 1e-13) * np.abs(w).max())
+
+
+def test_thousands_of_components(random):
+    """Partials that no stack holds."""
+    x, y, b = (random.normal(size=(n, d)).astype("f") for n, d in ((9, 3), (20, 3), (20, 30_000)))
+    distance = ((x[:, None].astype(float) - y) ** 2).sum(-1)
+    np.testing.assert_allclose((-(Vi(x) - Vj(y)).sqnorm2()).exp() @ b, np.exp(-distance) @ b, rtol=0, atol=2e-5)
+    found = (Vi(x[:, :1]) * Vj(b)).max(1)
+    np.testing.assert_allclose(found, (x[:, None, :1] * b).max(1), rtol=1e-6)

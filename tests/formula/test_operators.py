@@ -52,7 +52,7 @@ def test_value(name, dim, dtype, random):
     makes = {
         "fmax": (plain, without_nan),
         "fmin": (plain, without_nan),
-        "exp_nonpositive": (nonpositive,),
+        "exp_of_rounded": (nonpositive,),
         "exp_closely": (nonpositive,),
         "exp2_middling": (plain,),
     }.get(name, (plain, special))

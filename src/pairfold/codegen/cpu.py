@@ -12,7 +12,7 @@ from .finish import emit_finish
 from .frame import VOID, Frame
 from .layout import ABORT, BEGUN, COUNTER, FIRST_TASKS, PHASES, Layout
 from .pack import emit_pack
-from .tile import emit_tile
+from .product import tile_of
 
 ALONE, SHARES = "alone", "shares"
 
@@ -34,7 +34,7 @@ def emit_module(plan: Plan, triple: str, features: frozenset[str], vector_bits: 
         for buffer in (h.par, h.row, h.col)
         if buffer.length
     }
-    phases["tile"] = lambda frame: emit_tile(frame, layout)
+    phases["tile"] = lambda frame: tile_of(layout)(frame, layout).emit()
     phases["finish"] = lambda frame: emit_finish(frame, layout)
     functions: dict[str, ir.Function] = {}
     for name, emit in phases.items():

@@ -60,7 +60,7 @@ class Grid(Frame):
         self.m = CudaMaths(self.builder, bits, 1, features)
         (self.words,) = self.function.args
         self._words: dict[int, Value] = {}
-        self._setup = ir.IRBuilder(self.entry)
+        self._setup, self._on_heap = ir.IRBuilder(self.entry), []
         self.thread = self.register("tid.x")
 
     def word(self, position: int) -> Value:

@@ -10,6 +10,7 @@ from .builder import I8, I64, POINTER, Value, loop
 from .mathlib import Maths
 
 VOID = ir.VoidType()
+LARGEST_ON_STACK = 1 << 16  # bytes
 
 
 class Frame:
@@ -33,9 +34,12 @@ class Frame:
         self._words: dict[int, Value] = {}
         self._spare: dict[ir.Type, Value] = {}
         self._setup = ir.IRBuilder(self.entry)
+        self._on_heap: list[Value] = []
 
     def finish(self) -> None:
         """Close the function."""
+        for block in self._on_heap:
+            self.builder.call(self._library("free", VOID, [POINTER]), [block])
         self.builder.ret_void()
         self._setup.position_at_end(self.entry)  # others may have allocated there too
         self._setup.branch(self.function.blocks[1])
@@ -53,10 +57,21 @@ class Frame:
         return self.builder.inttoptr(self.word(position), POINTER)
 
     def allocate(self, type: ir.Type, count: int, align: int) -> Value:
-        """`count` values on the stack."""
-        place = self._setup.alloca(type, count)
-        place.align = align
-        return place
+        """`count` values that live as long as the function runs: on the stack or, where they are many, on the heap."""
+        bytes = count * bytes_of(type)
+        if bytes <= LARGEST_ON_STACK or self.m.width == 1:  # a GPU's thread has no heap
+            place = self._setup.alloca(type, count)
+            place.align = align
+            return place
+        block = self._setup.call(self._library("malloc", POINTER, [I64]), [I64(bytes + align)])
+        self._on_heap.append(block)
+        number = self._setup.add(self._setup.ptrtoint(block, I64), I64(align - 1))
+        return self._setup.inttoptr(self._setup.and_(number, I64(-align)), POINTER)
+
+    def _library(self, name: str, result: ir.Type, operands: Sequence[ir.Type]) -> ir.Function:
+        """A function of the C library."""
+        module = self.function.module
+        return module.globals.get(name) or ir.Function(module, ir.FunctionType(result, operands), name)
 
     # ---- addresses and integers
     def offset(self, pointer: Value, bytes: Value) -> Value:
@@ -111,3 +126,10 @@ class Frame:
         b = self.builder
         flag = b.load_atomic(self.element(self.control, I64(position), 8), "monotonic", 8, typ=I64)
         return b.icmp_unsigned("!=", flag, I64(0))
+
+
+def bytes_of(type: ir.Type) -> int:
+    """The size of a number, or of lanes."""
+    if isinstance(type, ir.VectorType):
+        return type.count * bytes_of(type.element)
+    return {ir.FloatType(): 4, ir.DoubleType(): 8}.get(type) or -(-type.width // 8)

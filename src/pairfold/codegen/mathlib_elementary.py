@@ -56,6 +56,8 @@ POLYNOMIALS: dict[tuple[str, int], tuple[float, ...]] = {
 LOG2E = {32: (1.4426950216293335, 1.925962855864327e-08), 64: (1.4426950408889634, 2.0355273740931033e-17)}
 LN2 = {32: (0.6931471824645996, -1.904654323148236e-09), 64: (0.6931471805599453, 2.3190468138462996e-17)}
 
+SMALLEST_EXPONENT = {32: -87.33, 64: -708.39}  # e^x is normal from there on
+
 INF, NAN = math.inf, math.nan
 DOWN = 9  # rounding operand of AVX-512 instructions: towards -inf
 
@@ -151,9 +153,9 @@ class Elementary(Lanes):
         """
         return self._exp(x, None, nonpositive, rounded, subnormal)
 
-    def exp_of_nonpositive(self, x: Value, rounded: bool = False) -> Value:
-        """`exp` where x <= 1 is promised."""
-        return self.exp(x, nonpositive=True, rounded=rounded)
+    def exp_of_rounded(self, x: Value, nonpositive: bool) -> Value:
+        """`exp` of a number that was rounded itself, 0 where that would be subnormal."""
+        return self.exp(x, nonpositive, rounded=True, subnormal=False)
 
     def exp_or_zero(self, x: Value) -> Value:
         """`exp`, 0 where that would be subnormal."""
@@ -164,7 +166,7 @@ class Elementary(Lanes):
         high, low = (self.const(c) for c in LOG2E[self.bits])
         step = (1 / 32 if self.bits == 32 else 1 / 16) if self._zmm else 1.0
         bounds = (-104.0, 89.0) if self.bits == 32 else (-746.0, 710.0)  # e^x is 0 below the first, inf above the second
-        smallest = -87.33 if self.bits == 32 else -708.39  # e^x is normal from there on
+        smallest = SMALLEST_EXPONENT[self.bits]
         # A result that underflows to 0 would take the processor a hundred cycles: those lanes are set to 0 instead.
         alive = self._not_below(x, bounds[0] if subnormal else smallest)
         if not self._zmm:

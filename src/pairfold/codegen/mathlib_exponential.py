@@ -9,7 +9,7 @@ import numpy as np
 from llvmlite import ir
 
 from pairfold.codegen.builder import Value
-from pairfold.codegen.mathlib_elementary import INF, LN2, LOG2E, Elementary
+from pairfold.codegen.mathlib_elementary import INF, LN2, LOG2E, SMALLEST_EXPONENT, Elementary
 
 # Coefficients by (name, bits), lowest order first; z = x² everywhere.
 POLYNOMIALS: dict[tuple[str, int], tuple[float, ...]] = {
@@ -109,20 +109,27 @@ class Exponential(Elementary):
         one, e = self.const(1.0), self.exp_closely(self.neg(self.abs(x)))
         return self._quotient(self.select(self.lt(x, self.const(0.0)), e, one), None, *self._sum(one, e))
 
+    def exp_or_zero_closely(self, x: Value) -> Value:
+        """`exp_closely`, 0 where that would be subnormal."""
+        smallest = SMALLEST_EXPONENT[self.bits]
+        if self._zmm and self.bits == 32:
+            return self._exp_by_close_table(x, smallest)
+        return self.exp_closely(self.select(self._not_below(x, smallest), x, self.const(-INF)))
+
     def exp_closely(self, x: Value, tail: Value | None = None) -> Value:
         """e^(x + tail) for x <= 0 within 0.75 ulp (float32, AVX-512), 1.1 ulp (float32, elsewhere), 1.1 ulp (float64)."""
         if self._zmm and self.bits == 32 and tail is None:
-            return self._exp_by_close_table(x)
+            return self._exp_by_close_table(x, -104.0)
         rise, scale = self._exp_parts(x, tail)
         return scale(self.add(rise, self.const(1.0)))
 
-    def _exp_by_close_table(self, x: Value) -> Value:
-        """e^x for x <= 0 by a table of 2^(j/32) in two pieces. 13 instructions."""
+    def _exp_by_close_table(self, x: Value, lowest: float) -> Value:
+        """e^x for x <= 0, and 0 below the lowest, by a table of 2^(j/32) in two pieces. 13 instructions."""
         n = self.width
         exact = [2.0 ** (j / (2 * n)) for j in range(2 * n)]
         high = [float(np.float32(value)) for value in exact]
         low = [value - piece for value, piece in zip(exact, high, strict=True)]
-        alive = self._not_below(x, -104.0)
+        alive = self._not_below(x, lowest)
         scale, scale_low = (self.const(c) for c in LOG2E[32])
         magic = self.const(self._magic(1 / (2 * n)))
         shifted = self.fma(x, scale, magic)

@@ -22,11 +22,6 @@ from .partial import Partial, identity
 PRELOADED = 16  # row vectors that are worth keeping in registers across columns
 
 
-def emit_tile(frame: Frame, layout: Layout) -> None:
-    """The body of one task: one block of rows of one batch, one split of the columns."""
-    Tile(frame, layout).emit()
-
-
 class Tile:
     """Emits the tile of a plan."""
 
@@ -129,22 +124,27 @@ class Tile:
 
     def _columns(self, start: Value, stop: Value) -> None:
         """Reduce a range of columns into the tile's partial, and merge that into the total."""
-        b, s = self.b, self.schedule
-        carried: list[Value] = []
+        s = self.schedule
+        carried: Sequence[Value] = []
         if s.state_in_registers:
             fields = list(zip(self.plan.tile_fields, self.types, strict=False))
             carried = [identity(self.frame, f.identity, t) for f, t in fields for _ in range(f.dim * s.rows)]
         elif self.tiled:
             self.partial.reset(self.frame, self.layout)
-        if s.columns > 1:  # whole steps, then what remains column by column
-            whole = b.sub(stop, b.urem(b.sub(stop, start), I64(s.columns)))
-            carried = loop(b, start, whole, s.columns, carried, lambda j, c: self._step(j, c, s.columns))
-            start = whole
-        carried = loop(b, start, stop, 1, carried, lambda j, c: self._step(j, c, 1))
+        carried = self._walk(start, stop, carried)
         if self.tiled:
             self.state = self._unflatten(carried)
             targets = self.plan.merge(self.plan.state("total"), self.plan.tile_slots)
             self._store(self._evaluator(), targets, self.total)
+
+    def _walk(self, start: Value, stop: Value, carried: Sequence[Value]) -> Sequence[Value]:
+        """Reduce a range of columns into the tile's partial: in whole steps, then what remains column by column."""
+        b, s = self.b, self.schedule
+        if s.columns > 1:
+            whole = b.sub(stop, b.urem(b.sub(stop, start), I64(s.columns)))
+            carried = loop(b, start, whole, s.columns, carried, lambda j, c: self._step(j, c, s.columns))
+            start = whole
+        return loop(b, start, stop, 1, carried, lambda j, c: self._step(j, c, 1))
 
     def _step(self, j: Value, carried: Sequence[Value], columns: int) -> Sequence[Value]:
         """Combine a few columns into the tile's partial."""

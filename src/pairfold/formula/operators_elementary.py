@@ -163,7 +163,7 @@ def _emit_matern(m: Any, a: Any, p: int) -> Any:
     first, *others = [m.const(c) for c in reversed(matern_polynomial(p))]
     for c in others:
         first = m.fma(first, bounded, c)
-    value = m.mul(m.exp_of_nonpositive(m.neg(r)), first)
+    value = m.mul(m.exp_of_rounded(m.neg(r), True), first)
     if p >= 0:
         return value
     zero = m.eq(a, m.const(0.0))
@@ -325,16 +325,18 @@ CHOICES = [
 ]  # fmt: skip
 
 INTERNAL = [
-    # Made by the planner where the argument's sign is known: an instruction less, and another where the argument is `rounded` itself.
-    Operator("exp_nonpositive", "elementwise", broadcast, lambda texts, attrs: f"exp_nonpositive({texts[0]})", lambda a, rounded: np.exp(a),
-             lambda m, a, rounded: m.exp_of_nonpositive(a, rounded), lambda n: (n,), doc="exp of a number that is not positive", cost=10,
-             sign=lambda a: 1, attributes={"rounded": bool}),
+    # Made by the planner: an instruction less, another where the argument is not positive, and no subnormal results, which take long.
+    Operator("exp_of_rounded", "elementwise", broadcast, lambda texts, attrs: f"exp({texts[0]})",
+             lambda a, nonpositive: np.exp(a), lambda m, a, nonpositive: m.exp_of_rounded(a, nonpositive), lambda n: (n,), cost=9,
+             doc="exp of a number that carries a rounding error; 0 where that would be subnormal", sign=lambda a: 1,
+             attributes={"nonpositive": bool}),
     # Made where sums are accumulated with care, which the exponential's own rounding would spoil.
-    _function("exp_closely", np.exp, lambda y, a: y, "exp of a number that is not positive, within 1 ulp", cost=15, sign=lambda a: 1),
+    _function("exp_closely", np.exp, lambda y, a: y, "exp of a number that is not positive, within 1 ulp; 0 where that would be subnormal",
+              method="exp_or_zero_closely", cost=14, sign=lambda a: 1),
     _function("exp_or_zero", np.exp, lambda y, a: y, "exp, 0 where it would be subnormal", method="exp_or_zero", cost=11, sign=lambda a: 1),
     # Made by the planner for targets whose instruction is this one.
     _function("exp2", np.exp2, lambda y, a: math.log(2) * y, "2 to the power a", cost=1, sign=lambda a: 1),
-    _function("exp2_middling", np.exp2, lambda y, a: math.log(2) * y, "2 to the power a, for |a| ≤ 100", cost=8, sign=lambda a: 1),
+    _function("exp2_middling", np.exp2, lambda y, a: math.log(2) * y, "2 to the power a, between -100 and 100", cost=8, sign=lambda a: 1),
     # Used by reductions alone: a maximum that may lose a nan, and whether an index is still unset.
     Operator("fmax", "elementwise", broadcast, call("fmax"), np.fmax, lambda m, a, b: m.fmax(a, b), _of_two("gt"),
              doc="the larger of two, in one instruction; the second where either is nan", arity=2),

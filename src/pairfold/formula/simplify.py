@@ -104,7 +104,7 @@ def expand(roots: Sequence[Node]) -> tuple[Node, ...]:
 
 
 def specialise(roots: Sequence[Node], closely: bool = False) -> tuple[Node, ...]:
-    """The formulas with operators replaced by cheaper ones, or by closer ones, where the sign of their operand is known."""
+    """The formulas with operators replaced by cheaper ones, or by closer ones, where enough is known of their operands."""
     sign: dict[Node, int] = {}
 
     def change(node: Node) -> Node | None:
@@ -115,9 +115,10 @@ def specialise(roots: Sequence[Node], closely: bool = False) -> tuple[Node, ...]
         if node.op.name == "var":
             sign[node] = node.attrs[3]
             return node
-        if node.op.name == "exp" and sign[node.args[0]] < 0:
-            (a,) = node.args
-            node = apply("exp_closely", a) if closely else apply("exp_nonpositive", a, attrs=(_is_rounded(a),))
+        if node.op.name == "exp" and closely and sign[node.args[0]] < 0:
+            node = apply("exp_closely", node.args[0])
+        elif node.op.name == "exp" and _is_rounded(node.args[0]):
+            node = apply("exp_of_rounded", node.args[0], attrs=(sign[node.args[0]] < 0,))
         sign[node] = node.op.sign(*(sign[a] for a in node.args))
         return node
 
@@ -125,9 +126,10 @@ def specialise(roots: Sequence[Node], closely: bool = False) -> tuple[Node, ...]
 
 
 def _is_rounded(formula: Node) -> bool:
-    """Whether the value carries the rounding of a product; differences and absolute values may be exact."""
-    while formula.op.name in ("neg", "add", "sub"):
-        formula = next((a for a in formula.args if a.op.name != "const"), formula.args[0])
-    if formula.op.name in ("mul", "div"):
-        return all(a.op.name != "const" for a in formula.args) or any(map(_is_rounded, formula.args))
-    return formula.op.name in ("square", "sqrt") or formula.op.name == "sum" and _is_rounded(formula.args[0])
+    """Whether the value carries the rounding of a product or of an inner sum; differences and absolute values may be exact."""
+    name, args = formula.op.name, formula.args
+    if name in ("neg", "add", "sub"):
+        return any(map(_is_rounded, args))
+    if name in ("mul", "div"):
+        return all(a.op.name != "const" for a in args) or any(map(_is_rounded, args))
+    return name in ("square", "sqrt") or name == "sum" and args[0].dim > 1

@@ -142,7 +142,7 @@ def _exponents(
         if not carriers:
             continue
         (carrier, *more) = carriers
-        if node.op.name in ("exp", "exp_nonpositive"):
+        if node.op.name in ("exp", "exp_of_rounded"):
             found[node] = factor[carrier], alone[carrier]
             continue
         others = [a for a in node.args if a not in factor]

@@ -8,7 +8,7 @@ from functools import lru_cache
 from ..formula.graph import I, J, Node, apply, const, rewrite
 from ..formula.simplify import simplify
 
-EXPONENTIALS = ("exp", "exp_nonpositive", "exp_or_zero")
+EXPONENTIALS = ("exp", "exp_of_rounded", "exp_or_zero")
 LOG2E = const(1 / math.log(2))
 PAIR = I | J
 

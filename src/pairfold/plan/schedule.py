@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from ..formula.graph import Node, topological
+from ..formula.graph import I, J, Node, topological
 from ..formula.operators_tensor import products
-from ..reductions import Reduction
+from ..reductions import Reduction, Sum
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,8 @@ class Schedule:
     Attributes
     ----------
     family : str
-        ``"direct"``: every operand of a pair in registers.
+        ``"direct"``: every operand of a pair in registers; ``"product"``: of each pair a few numbers are kept for a stretch of
+        columns, and then multiplied by what is long.
     lanes : int
         Numbers a vector holds.
     rows : int
@@ -62,6 +63,8 @@ class Schedule:
         Whether rows and columns are packed before the tile runs, or by the tile itself.
     rescaled : bool
         Whether the columns of a step are rescaled together, as the reduction asks for.
+    components, stretch : int
+        Of a product, components of the result that are summed at once, and columns of which numbers are kept.
     why : tuple of str
         What led to this shape, for those who ask.
     """
@@ -76,6 +79,8 @@ class Schedule:
     resident: int = 1
     packed: bool = True
     rescaled: bool = False
+    components: int = 0
+    stretch: int = 0
     why: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
     @property
@@ -96,12 +101,39 @@ class Schedule:
 
 UNROLL = 8
 BUFFERS = ("row", "col", "par")
+MOST_NUMBERS = 4  # of a pair, that are kept
+STRETCH = 32  # columns, where one number of a pair is kept
 MOST_WRITTEN_OUT = 512  # products of an einsum that are written out; more are loops
 
 
 def is_large(node: Node) -> bool:
     """Whether a node is an einsum too long to be written out."""
     return node.op.structure == "einsum" and products(node) > MOST_WRITTEN_OUT
+
+
+def pair_numbers(formula: Node) -> list[Node]:
+    """The largest parts of a formula of several components that are one number for each pair."""
+    found: dict[Node, None] = {}
+    pending, seen = [formula], {formula}
+    while pending:
+        node = pending.pop()
+        if node.dim == 1 and node.axes == I | J:
+            found[node] = None
+            continue
+        for a in node.args:
+            if a not in seen:
+                seen.add(a)
+                pending.append(a)
+    return list(found)
+
+
+def is_product(body: Sequence[Node], reduction: Reduction) -> bool:
+    """Whether terms of a plain sum are made of few numbers of the pair and of what is long, by components alone."""
+    if not isinstance(reduction, Sum) or reduction.accumulation.careful or body[0].dim == 1:
+        return False
+    numbers = pair_numbers(body[0])
+    above = topological(body, stop=set(numbers))
+    return 1 <= len(numbers) <= MOST_NUMBERS and all(n in numbers or n.op.structure in ("leaf", "elementwise", "index") for n in above)
 
 
 def choose(body: Sequence[Node], reduction: Reduction, bits: int, machine: Machine) -> Schedule:
@@ -116,6 +148,8 @@ def choose(body: Sequence[Node], reduction: Reduction, bits: int, machine: Machi
         f.dim * (2 if f.kind == "double" and bits == 32 else 1) for f in reduction.fields([f.dim for f in body]) if not f.compensates
     )
     in_registers = not reduction.guarded and state <= (6 if many else 3)
+    if is_product(body, reduction) and (not in_registers or loops):
+        return _choose_product(body, lanes, many, loops)
     if tensors and not reduction.guarded:
         rows, columns = (4 if many else 2) if in_registers and any(map(is_large, tensors)) else 1, 1
         shape = f"products of matrices keep whole vectors for each row: {rows} {'vector' if rows == 1 else 'vectors'} of rows at once"
@@ -157,6 +191,27 @@ def choose(body: Sequence[Node], reduction: Reduction, bits: int, machine: Machi
         state_in_registers=in_registers,
         rescaled=reduction.blocked > 1,
         why=(shape, partial),
+    )
+
+
+def _choose_product(body: Sequence[Node], lanes: int, many: bool, loops: Sequence[Node]) -> Schedule:
+    """Of 32 registers 24 are sums, of 16 registers 10; so in the numbers' own inner loops."""
+    rows, components = (4, 6) if many else (2, 5)
+    columns = 4 if loops else 1
+    numbers = len(pair_numbers(body[0]))
+    shape = f"of each pair {numbers} {'number is' if numbers == 1 else 'numbers are'} kept for a stretch of columns, then multiplied by"
+    why = (f"{shape} {body[0].dim} components, {rows} vectors of rows × {components} components at a time",)
+    return Schedule(
+        "product",
+        lanes,
+        rows,
+        columns,
+        256,
+        unroll=UNROLL,
+        state_in_registers=False,
+        components=min(components, body[0].dim),
+        stretch=STRETCH // numbers,
+        why=why,
     )
 
 
