@@ -19,7 +19,7 @@ def attributes(name: str, dim: int) -> list[tuple]:
         "spread": [(dim,)] if dim > 1 else [(1,), (5,), (20,)],
         "one_hot": [(1,), (3,), (20,)],
         "bspline": [(k,) for k in range(4)],
-        "exp_of_rounded": [(False,), (True,)],
+        "exp_of_rounded": [(0,), (1,)],
     }.get(name, [()])
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -150,13 +152,20 @@ class TorchBackend(Backend):
         if extent.pairs:
             arrays = [a.resolve_neg() for a in arrays]  # kept until the kernel is done
             operands = [self.operand(a, bool(v.axes), extent.batch) for a, v in zip(arrays, fold.variables, strict=True)]
-            fold.run(operands, [o.data_ptr() for o in outputs], extent, bits, dtype, _queue(outputs[0].device), pattern)
+            run = _run_uncompiled() if "torch._dynamo" in sys.modules else Fold.run
+            run(fold, operands, [o.data_ptr() for o in outputs], extent, bits, dtype, _queue(outputs[0].device), pattern)
             del arrays  # named here, so that nobody who rewrites this frame (torch.compile does) frees them any earlier
         empty = slice(None) if extent.reduced == 0 else pattern.empty if pattern is not None and pattern.empty.any() else None
         if empty is not None:
             for output, value in zip(outputs, fold.of_nothing(), strict=True):
                 output[..., empty, :] = torch.tensor(value, dtype=output.dtype, device=output.device)
         return tuple(outputs)
+
+
+@lru_cache(maxsize=1)
+def _run_uncompiled() -> Any:
+    """`Fold.run`, into which torch.compile does not look."""
+    return torch.compiler.disable(Fold.run)
 
 
 def _queue(device: Any) -> Queue | None:

@@ -326,10 +326,10 @@ CHOICES = [
 
 INTERNAL = [
     # Made by the planner: an instruction less, another where the argument is not positive, and no subnormal results, which take long.
-    Operator("exp_of_rounded", "elementwise", broadcast, lambda texts, attrs: f"exp({texts[0]})",
-             lambda a, nonpositive: np.exp(a), lambda m, a, nonpositive: m.exp_of_rounded(a, nonpositive), lambda n: (n,), cost=9,
+    Operator("exp_of_rounded", "elementwise", broadcast, call("exp_of_rounded"),
+             lambda a, nonpositive: np.exp(a), lambda m, a, nonpositive: m.exp_of_rounded(a, bool(nonpositive)), lambda n: (n,), cost=9,
              doc="exp of a number that carries a rounding error; 0 where that would be subnormal", sign=lambda a: 1,
-             attributes={"nonpositive": bool}),
+             attributes={"nonpositive": int}),
     # Made where sums are accumulated with care, which the exponential's own rounding would spoil.
     _function("exp_closely", np.exp, lambda y, a: y, "exp of a number that is not positive, within 1 ulp; 0 where that would be subnormal",
               method="exp_or_zero_closely", cost=14, sign=lambda a: 1),
