@@ -169,6 +169,7 @@ child()
 
 INTERRUPTED = """
 import os, signal, threading, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # where the tests run in the background, it would be ignored
 import numpy as np
 from pairfold import Vi, Vj
 LIBRARY
