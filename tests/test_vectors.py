@@ -247,7 +247,7 @@ def test_there_and_back(data):
         (lambda x, y: from_string("X+Vj(7,3)", X=Vi(x)), ValueError, r"Var\(7,3,1\) stands for no array: give it a name"),
         (lambda x, y: from_string("X", ["X = Vi(3)"], x, X=Vi(x)), TypeError, "or aliases and their arrays, not both"),
         (lambda x, y: from_string("X"), FormulaError, "unknown alias 'X'"),
-        (lambda x, y: from_string("IntCst(2)", ["X = Vi(3)"], x), ValueError, "has no arrays: name LazyTensors"),
+        (lambda x, y: from_string("IntCst(2)", []), ValueError, "has no arrays: name LazyTensors"),
         (lambda x, y: from_string("X-Y", ["X = Vi(3)", "Y = Vj(3)"], x), ValueError, "'X-Y' takes 2 arrays, not 1"),
         (lambda x, y: from_string("X", ["X = Vi(2)"], x), ValueError, r"array 0, has shape \(…, M, D\) with D = 2, not \(5, 3\)"),
         (lambda x, y: from_string("X", ["X = Pm(3)"], 1.5), TypeError, "stands for a NumPy array or a PyTorch tensor, not for float"),
