@@ -148,11 +148,7 @@ class Fold:
         Outputs are C-contiguous (batches, kept, dim), real ones of the type `result`.
         """
         if queue:
-            if pattern is not None:
-                raise NotImplementedError(
-                    "masks and block-sparse patterns are not computed on GPUs yet: move the arrays first, e.g. x.cpu()"
-                )
-            self._run_on_gpu(operands, outputs, extent, bits, result, queue)
+            self._run_on_gpu(operands, outputs, extent, bits, result, queue, pattern)
             return
         route = self.route(operands, extent, bits)
         vectors = cpu.vectors_of_few_rows(extent, bits)
@@ -161,7 +157,14 @@ class Fold:
         del route  # it keeps the centre, which the kernel knows by address alone
 
     def _run_on_gpu(
-        self, operands: Sequence[Operand], outputs: Sequence[int], extent: Extent, bits: int, result: str, queue: Queue
+        self,
+        operands: Sequence[Operand],
+        outputs: Sequence[int],
+        extent: Extent,
+        bits: int,
+        result: str,
+        queue: Queue,
+        pattern: Pattern | None,
     ) -> None:
         """As `route`, but nothing waits for the data: the GPU itself decides between differences and inner products.
 
@@ -177,18 +180,21 @@ class Fold:
         ) -> None:
             numbers = Numbers(bits, tuple(o.type for o in operands), result)
             (dim, *_) = (f.dim for f in formulas)
+            sparse = pattern is not None
             if not isinstance(self.reduction, Sum) or dim * bits <= 32 * LONGEST_SUM:
-                cuda.kernel(formulas, self.reduction, numbers, queue.device, condition, contracted)(operands, outputs, extent, queue)
+                made = cuda.kernel(formulas, self.reduction, numbers, queue.device, condition, contracted, sparse=sparse)
+                made(operands, outputs, extent, queue, pattern)
                 return
             # More components than registers hold: some at a time, each part with the pairs anew.
             a_part = -(-dim // -(-dim * bits // (32 * LONGEST_SUM)))
             for start in range(0, dim, a_part):
                 part = (simplify((components(expand(formulas)[0], start, min(a_part, dim - start)),))[0],)
-                made = cuda.kernel(part, self.reduction, numbers, queue.device, condition, contracted, dim)
-                made(operands, [outputs[0] + start * BYTES[result]], extent, queue)
+                made = cuda.kernel(part, self.reduction, numbers, queue.device, condition, contracted, dim, sparse)
+                made(operands, [outputs[0] + start * BYTES[result]], extent, queue, pattern)
 
         found: Contraction | str = ""
-        if extent.batches == 1 and extent.pairs >= PAIRS_WORTH_MEASURING and min(extent[1:]) >= COLUMNS_FOR_CENTRE:
+        pairs = extent.pairs if pattern is None else pattern.pairs
+        if extent.batches == 1 and pairs >= PAIRS_WORTH_MEASURING and min(extent[1:]) >= COLUMNS_FOR_CENTRE:
             found = contraction(self.oriented, self.reduction, bits, unrolled=True)
         if isinstance(found, str):
             compute(self.oriented, operands)

@@ -11,7 +11,7 @@ import llvmlite.binding as llvm
 import numpy as np
 
 from pairfold.codegen.cuda import emit_module, word_count
-from pairfold.codegen.layout import Layout
+from pairfold.codegen.layout import PARTIALS, Layout
 from pairfold.codegen.mathlib_cuda import APPROXIMATE
 from pairfold.plan.plan import Plan
 
@@ -19,10 +19,10 @@ SHARED = 1 << 16
 INSTRUCTIONS = {"ex2.approx.ftz.f32": "exp2", "sqrt.approx.f32": "sqrt"}
 
 
-def run(plan: Plan, arrays: Sequence[np.ndarray], columns: int) -> list[np.ndarray]:
-    """The results in the first rows, as many as a thread owns, of arrays (rows, dim) or (dim,)."""
+def run(plan: Plan, arrays: Sequence[np.ndarray], columns: int, ranges: Sequence[tuple[int, int]] = ()) -> list[np.ndarray]:
+    """The results in the first rows, as many as a thread owns, of arrays (rows, dim) or (dim,); of a sparse plan those of some columns."""
     plan = replace(plan, schedule=replace(plan.schedule, lanes=1))
-    assert not plan.schedule.packed
+    assert not plan.schedule.packed and plan.sparse == bool(ranges)
     layout, rows = Layout(plan), plan.schedule.rows
     width = f"f{plan.bits // 8}"
     outputs = [np.full((rows, r.dim), -7, dtype="i8" if r.kind == "index" else width) for r in plan.results]
@@ -33,6 +33,13 @@ def run(plan: Plan, arrays: Sequence[np.ndarray], columns: int) -> list[np.ndarr
     for a in arrays:
         words += [a.ctypes.data, a.strides[0] if a.ndim == 2 else 0, a.strides[-1], offsets.ctypes.data]
     words += [0] * (layout.output(0) - len(words)) + [o.ctypes.data for o in outputs]
+    if ranges:
+        before = np.cumsum([0] + [stop - start for start, stop in ranges])
+        lines = np.stack([[*(start for start, _ in ranges), 0], before], axis=1)
+        block = np.array([0, rows, 0, len(ranges)])
+        partial = np.zeros(8 * rows * sum(f.dim for f in plan.fields), "u1")
+        words += [1, block.ctypes.data, lines.ctypes.data]
+        words[PARTIALS] = partial.ctypes.data
     engine = _compiled(_for_one_thread(emit_module(plan, frozenset({APPROXIMATE})), word_count(layout)))
     ctypes.CFUNCTYPE(None, ctypes.c_void_p)(engine.get_function_address("run"))((ctypes.c_int64 * len(words))(*words))
     return outputs

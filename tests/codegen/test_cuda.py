@@ -17,7 +17,7 @@ from pairfold.formula.reference import evaluate
 from pairfold.plan.contract import Contraction, contraction
 from pairfold.plan.plan import Numbers, Plan, make_plan
 from pairfold.plan.schedule import Machine
-from pairfold.reductions import REDUCTIONS, ArgKmin, Argmin, KminArgKmin, LogSumExp, Sum
+from pairfold.reductions import ACCUMULATIONS, REDUCTIONS, ArgKmin, Argmin, KminArgKmin, LogSumExp, Masked, Sum
 from pairfold.runtime.compile import CAPABILITIES, compile_ptx
 from tests.codegen import one_thread
 
@@ -35,10 +35,10 @@ def gauss(dim):
     return apply("exp", -distance(dim)) * var("j", 2, 1)
 
 
-def plan_of(formulas, reduction, bits=32, contracted=False) -> Plan:
+def plan_of(formulas, reduction, bits=32, contracted=False, sparse=False) -> Plan:
     numbers = Numbers(bits, (f"float{bits}",) * 9, f"float{bits}")
     if not contracted:
-        return make_plan(tuple(formulas), reduction, numbers, MACHINE)
+        return make_plan(tuple(formulas), reduction, numbers, MACHINE, sparse)
     found = contraction(tuple(formulas), reduction, bits, unrolled=True)
     assert isinstance(found, Contraction)
     condition = None if found.scale is None else apply("le", found.scale * var("p", 8, 1), 4.0)
@@ -84,12 +84,19 @@ def matrix():
         yield pytest.param((gauss(dim),), Sum(), 32, True, id=f"gauss-{dim}-products")
         yield pytest.param((-distance(dim),), LogSumExp(), 32, True, id=f"logsumexp-{dim}-products")
     yield pytest.param((distance(16),), ArgKmin(10), 32, True, id="argKmin-16-products")
+    for name, accumulation in ACCUMULATIONS.items():
+        yield pytest.param((gauss(3),), Sum(accumulation), 32, False, id=f"gauss-3-{name}")
+    near = apply("le", distance(3), 1)
+    for reduction in (Sum(), LogSumExp(), Argmin(), ArgKmin(10)):
+        yield pytest.param((near, distance(3)), Masked(reduction), 32, False, id=f"masked-{reduction.name}")
+    yield pytest.param((apply("exp", -distance(3)) * var("j", 2, 30),), Sum(), 32, False, id="gauss-3-30-columns")
 
 
 @assembles
+@pytest.mark.parametrize("sparse", [False, True], ids=["all", "pattern"])
 @pytest.mark.parametrize(("formulas", "reduction", "bits", "contracted"), list(matrix()))
-def test_registers(formulas, reduction, bits, contracted, tmp_path):
-    plan = plan_of(formulas, reduction, bits, contracted)
+def test_registers(formulas, reduction, bits, contracted, sparse, tmp_path):
+    plan = plan_of(formulas, reduction, bits, contracted, sparse)
     for name, (registers, spilled) in assembled(plan, 90, tmp_path).items():
         assert spilled <= (INSERTION if reduction.guarded else 0), name
         threads = plan.schedule.lanes * plan.schedule.resident if name == "tile" else 128
@@ -98,12 +105,19 @@ def test_registers(formulas, reduction, bits, contracted, tmp_path):
 
 @assembles
 @pytest.mark.parametrize("capability", [80, 90, 120])
+@pytest.mark.parametrize("stored", ["float16", "bfloat16", "float32", "float64"])
 @pytest.mark.parametrize("name", REDUCTIONS)
-def test_every_reduction_on_every_generation(name, capability, tmp_path):
+def test_every_reduction_on_every_generation(name, stored, capability, tmp_path):
     kind = REDUCTIONS[name]
     reduction = kind(5) if issubclass(kind, KminArgKmin) else kind()
     formulas = (distance(3), var("j", 2, 2))[: reduction.formulas]
-    assert assembled(plan_of(formulas, reduction), capability, tmp_path).keys() == {"tile", "finish"}
+    bits = 64 if stored == "float64" else 32
+    plan = make_plan(formulas, reduction, Numbers(bits, (stored,) * 3, stored), MACHINE, sparse=stored == "bfloat16")
+    found = assembled(plan, capability, tmp_path)
+    assert found.keys() == {"tile", "finish"}
+    for name, (registers, spilled) in found.items():
+        assert spilled <= (INSERTION if reduction.guarded else 0), name
+        assert registers * (plan.schedule.lanes * plan.schedule.resident if name == "tile" else 128) <= 65536
 
 
 @pytest.mark.parametrize("capability", CAPABILITIES)
@@ -163,6 +177,28 @@ def test_every_reduction_of_one_thread(name, columns, bits, random):
     expected = wanted(reduction, formulas, [a.astype("f8") for a in arrays], plan.schedule.rows)
     for got, exact in zip(found[: reduction.public], expected, strict=True):
         near(got, exact, 1e-5 if bits == 32 else 1e-13)
+
+
+RANGES = [(3, 4), (10, 10), (11, 60), (60, 75), (300, 900)]
+
+
+@pytest.mark.parametrize("bits", [32, 64])
+@pytest.mark.parametrize("ranges", [RANGES, RANGES[:1], [(0, 1000)]])
+@pytest.mark.parametrize("name", REDUCTIONS)
+def test_every_reduction_of_some_columns(name, ranges, bits, random):
+    kind = REDUCTIONS[name]
+    met = np.concatenate([np.arange(*r) for r in ranges])
+    reduction = kind(min(5, len(met))) if issubclass(kind, KminArgKmin) else kind()
+    formula = 1 + 0.001 * distance(3) if name == "prod" else distance(3)
+    formulas = (formula, var("j", 2, 2))[: reduction.formulas]
+    arrays = [a.astype(f"f{bits // 8}") for a in (random.normal(size=(9, 3)), random.normal(size=(1000, 3)),
+                                                  random.uniform(0.5, 1, (1000, 2)))]  # fmt: skip
+    plan = plan_of(formulas, reduction, bits, sparse=True)
+    found = one_thread.run(plan, arrays, 1000, ranges)
+    doubles = [a.astype("f8") for a in arrays]
+    expected = wanted(reduction, formulas, [doubles[0], *(a[met] for a in doubles[1:])], plan.schedule.rows)
+    for got, exact in zip(found[: reduction.public], expected, strict=True):
+        near(got, met[exact] if got.dtype == np.int64 else exact, 1e-5 if bits == 32 else 1e-13)
 
 
 @pytest.mark.parametrize("contracted", [False, True])

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 
 from pairfold import LazyTensor, Vi, Vj
@@ -115,3 +116,59 @@ def test_out_of_memory_leaves_all_usable():
 def test_two_devices():
     with pytest.raises(TypeError, match="device cuda:0 and cpu"):
         lazy(points(5, 3), points(6, 3).cpu())
+
+
+def tiles(rows, columns, share, seed=0):
+    """Ranges of rows, ranges of columns and which of them meet, the first range of rows none."""
+    rng = np.random.default_rng(seed)
+    ends = [np.unique([0, n, *rng.integers(0, n, n // 40)]) for n in (rows, columns)]
+    keep = rng.random([len(e) - 1 for e in ends]) < share
+    keep[0] = False
+    return *(np.stack([e[:-1], e[1:]], 1) for e in ends), keep
+
+
+@pytest.mark.parametrize("dim", [3, 16, 200])
+@pytest.mark.parametrize("share", [0.05, 0.7])
+@pytest.mark.parametrize(("rows", "columns"), [(5000, 7001), (33, 20_000), (9000, 50)])
+def test_patterns(rows, columns, share, dim):
+    x, y, b = points(rows, dim), points(columns, dim), torch.randn(columns, 1, device="cuda")
+    i, j, keep = tiles(rows, columns, share)
+    there = torch.from_numpy(np.repeat(np.repeat(keep, np.diff(i).ravel(), 0), np.diff(j).ravel(), 1)).cuda()
+    exact, K = squares(x, y), lazy(x, y).blocks(i, j, keep)
+    assert error((-K).exp() @ b, (-exact).exp() * there @ b.double()) < 4e-6
+    wanted = torch.where(there, -exact, -math.inf).logsumexp(1)
+    found = (-K).logsumexp(1).flatten().double()
+    assert torch.allclose(found, wanted, rtol=1e-5, atol=1e-5)
+    nearest = torch.where(there, exact, math.inf)
+    index = K.argKmin(4, 1)
+    wanted, places = nearest.topk(4, 1, largest=False)
+    assert torch.equal(index < 0, wanted.isinf())
+    got = torch.where(index < 0, math.inf, exact.gather(1, index.clamp(min=0)))
+    assert torch.allclose(got, wanted, rtol=1e-5) and bool((there.gather(1, index.clamp(min=0)) | (index < 0)).all())
+
+
+def test_derivatives_of_patterns():
+    x, y, b = (t.requires_grad_() for t in (points(3000, 3), points(4000, 3), torch.randn(4000, 2, device="cuda")))
+    i, j, keep = tiles(3000, 4000, 0.1)
+    there = torch.from_numpy(np.repeat(np.repeat(keep, np.diff(i).ravel(), 0), np.diff(j).ravel(), 1)).cuda()
+    g = torch.randn(3000, 2, device="cuda")
+    found = torch.autograd.grad((-lazy(x, y)).exp().blocks(i, j, keep) @ b, (x, y, b), g)
+    doubles = [t.detach().double().requires_grad_() for t in (x, y, b)]
+    dense = (-((doubles[0][:, None] - doubles[1]) ** 2).sum(-1)).exp() * there @ doubles[2]
+    for got, wanted in zip(found, torch.autograd.grad(dense, doubles, g.double()), strict=True):
+        assert error(got, wanted) < 1e-5
+
+
+def test_patterns_on_two_streams_and_in_graphs():
+    x, y = points(3000, 3), points(4000, 3)
+    i, j, keep = tiles(3000, 4000, 0.3)
+    there = torch.from_numpy(np.repeat(np.repeat(keep, np.diff(i).ravel(), 0), np.diff(j).ravel(), 1)).cuda()
+    K = (-lazy(x, y)).exp().blocks(i, j, keep)
+    K.sum(1)
+    graph = torch.cuda.CUDAGraph()
+    torch.cuda.synchronize()
+    with torch.cuda.graph(graph):
+        found = K.sum(1)
+    x.copy_(points(3000, 3))
+    graph.replay()
+    assert error(found.flatten(), ((-squares(x, y)).exp() * there).sum(1)) < 2e-6

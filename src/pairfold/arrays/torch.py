@@ -182,7 +182,10 @@ def _queue(device: Any) -> Queue | None:
         copy = torch.from_numpy(array).to(device)
         return copy, copy.data_ptr()
 
-    return Queue(device.index, torch._C._cuda_getCurrentRawStream(device.index), allocate, upload)
+    def record(keep: Any) -> None:
+        keep.record_stream(torch.cuda.current_stream(device))
+
+    return Queue(device.index, torch._C._cuda_getCurrentRawStream(device.index), allocate, upload, record)
 
 
 class _Fold(torch.autograd.Function):

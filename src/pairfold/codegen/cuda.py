@@ -12,12 +12,14 @@ their columns, so that results depend on nothing but the sizes and the device.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from llvmlite import ir
 
 from ..formula.graph import Node, variables
 from ..plan.hoist import Buffer
 from ..plan.plan import Plan
+from .blocks import Blocks, Gathered
 from .builder import I32, I64, Value, loop
 from .evaluate import FIRST, Evaluator, Index, at
 from .finish import Finish
@@ -136,12 +138,13 @@ def holds(grid: Grid, layout: Layout, condition: Node) -> Value:
 
 def word_count(layout: Layout) -> int:
     """How many words a launch has."""
-    return layout.output(len(layout.plan.results))
+    return layout.words
 
 
 def emit_grid_pack(grid: Grid, layout: Layout, buffer: Buffer) -> None:
-    """One thread a task."""
+    """One thread a task; of all rows and columns, whichever a pattern has."""
     b = grid.builder
+    layout = Layout(replace(layout.plan, sparse=False))
     task = b.add(b.mul(grid.register("ctaid.x"), I64(PACK_THREADS)), grid.thread)
     emit_pack(grid, layout, buffer, task, 1)
 
@@ -181,6 +184,7 @@ class GridTile(Tile):
     """Emits the tile of a thread."""
 
     frame: Grid
+    gathered: Gathered | None = None  # the columns, where a pattern says which
 
     def emit(self) -> None:
         f, b, s = self.frame, self.b, self.schedule
@@ -191,9 +195,9 @@ class GridTile(Tile):
         self.partials = Partials(f, self.layout, b.add(b.mul(self.batch, f.register("nctaid.x")), block))
         # Rows of the block are numbered across lanes first; rows beyond the last repeat it.
         self.within = [b.add(b.mul(I64(r), lanes), self.lane) for r in self.rows]
-        self.first_row = b.mul(block, f.word(ROWS))
-        self.first = b.mul(b.add(b.mul(self.split, f.word(GROUPS)), self.group), f.word(CHUNK))
-        last = f.smaller(b.add(self.first, f.word(CHUNK)), f.word(N))
+        chunk, trips = self._cut(block)
+        self.first = b.mul(b.add(b.mul(self.split, f.word(GROUPS)), self.group), chunk)
+        last = f.smaller(b.add(self.first, chunk), self.count)
         self._place()
         self._allocate()
         self.known = self._preload()
@@ -208,12 +212,27 @@ class GridTile(Tile):
             self._columns(self.start, b.select(b.icmp_signed("<", stop, self.start), self.start, stop))
             return ()
 
-        loop(b, I64(0), f.word(TRIPS), 1, (), trip)
+        loop(b, I64(0), trips, 1, (), trip)
         self._end()
 
+    def _cut(self, block: Value) -> tuple[Value, Value]:
+        """The columns of each group and their tiles; and which rows and how many columns the block has."""
+        f, b = self.frame, self.b
+        if not self.plan.sparse:
+            self.first_row, self.last_row, self.count = b.mul(block, f.word(ROWS)), b.sub(f.word(M), I64(1)), f.word(N)
+            return f.word(CHUNK), f.word(TRIPS)
+        self.gathered = Gathered(f, self.layout, block)
+        self.first_row, self.count = self.gathered.first_row, self.gathered.count
+        self.last_row = b.sub(b.add(self.first_row, self.gathered.rows), I64(1))
+        step = self.schedule.columns
+        shared_out = f.ceil_div(self.count, b.mul(b.mul(f.word(SPLITS), f.word(GROUPS)), I64(step)))
+        chunk = b.mul(shared_out, I64(step))
+        return chunk, f.ceil_div(chunk, f.word(TILE))
+
     # ---- where rows, columns and parameters are
-    def _number(self, r: int) -> Value:
-        return self.frame.smaller(self.b.add(self.first_row, self.within[r]), self.b.sub(self.frame.word(M), I64(1)))
+    def _number(self, within: Value) -> Value:
+        """A row of the batch by its number in the block; rows beyond the last repeat it."""
+        return self.frame.smaller(self.b.add(self.first_row, within), self.last_row)
 
     def _place(self) -> None:
         f, b, h, bytes = self.frame, self.b, self.plan.hoisted, self.layout.real_bytes
@@ -241,15 +260,34 @@ class GridTile(Tile):
         if not s.packed:
             return f.element(self.local_rows, r, self.layout.real_bytes)
         within = b.add(b.mul(r, f.power(f.word(SHIFT))), self.lane)
-        row = f.smaller(b.add(self.first_row, within), b.sub(f.word(M), I64(1)))
-        block, within = f.divide(b.add(b.mul(self.batch, f.padded(f.word(M), s.block)), row), s.block)
+        row = b.add(b.mul(self.batch, f.padded(f.word(M), s.block)), self._number(within))
+        block, within = f.divide(row, s.block)
         place = b.add(b.mul(block, I64(self.plan.hoisted.row.length * s.block)), within)
         return f.element(f.address(ROW), place, self.layout.real_bytes)
 
     def _column(self, j: Value) -> Value:
         if self.schedule.packed:
-            return super()._column(j)
+            return super()._column(self.b.add(j, self.moved) if self.gathered else j)
         return self.frame.element(self.shared, self.b.mul(self.b.sub(j, self.start), I64(self.column_length)), self.layout.real_bytes)
+
+    def _columns(self, start: Value, stop: Value) -> None:
+        if not (self.gathered and self.schedule.packed):
+            super()._columns(start, stop)
+            return
+        # Columns stay where they are, so each range is walked for itself.
+        f, b, gathered = self.frame, self.b, self.gathered
+        reduce_range = super()._columns
+
+        def one(k: Value, _: Sequence[Value]) -> Sequence[Value]:
+            begin, end, self.moved = gathered.stretch(k)
+            begin, end = f.larger(start, begin), f.smaller(stop, end)
+            with b.if_then(b.icmp_signed("<", begin, end)):
+                reduce_range(begin, end)
+            return ()
+
+        with b.if_then(b.icmp_signed("<", start, stop)):
+            ends = b.add(gathered.range_of(b.sub(stop, I64(1))), I64(1))
+            loop(b, gathered.range_of(start), ends, 1, (), one)
 
     # ---- packing in the tile
     def _preload(self) -> dict[tuple[Node, Index], Sequence[Value]]:
@@ -274,18 +312,19 @@ class GridTile(Tile):
 
         self._parameter = parameter
         keep(h.par, [of_rows(f, self.layout, h.par, self.batch, [I64(0)], parameter)[0]], self.local_par)
-        keep(h.row, [of_rows(f, self.layout, h.row, self.batch, [self._number(r)], parameter)[0] for r in self.rows], self.local_rows)
+        keep(h.row, [of_rows(f, self.layout, h.row, self.batch, [self._number(w)], parameter)[0] for w in self.within], self.local_rows)
         return known
 
     def _share(self) -> None:
         """The group's threads pack its tile's columns into shared memory."""
         f, b, h, bytes = self.frame, self.b, self.plan.hoisted, self.layout.real_bytes
-        last = b.sub(f.word(N), I64(1))
+        last = b.sub(self.count, I64(1))
 
         def pack(turn: Value, _: Sequence[Value]) -> Sequence[Value]:
             c = b.add(b.mul(turn, f.power(f.word(SHIFT))), self.lane)
             with b.if_then(b.icmp_signed("<", c, f.word(TILE))):
                 number = f.smaller(b.add(self.start, c), last)
+                number = self.gathered.column(number) if self.gathered else number
                 evaluator = of_rows(f, self.layout, h.col, self.batch, [number], self._parameter)[0]
                 base = f.element(self.shared, b.mul(c, I64(self.column_length)), bytes)
                 for formula, slot in zip(h.col.formulas, h.col.slots, strict=True):
@@ -300,22 +339,29 @@ class GridTile(Tile):
     def _end(self) -> None:
         """Results where nobody else has a part in these rows, else a partial, merged with those of the other groups."""
         f, b = self.frame, self.b
+        if has_numbered_partials(self.plan):
+            self._merge_groups(self._keep())
+            return
         whole = b.icmp_unsigned("==", b.mul(f.word(SPLITS), f.word(GROUPS)), I64(1))
         with b.if_else(whole) as (then, otherwise):
             with then:
                 for r in self.rows:
-                    Finish(f, self.layout, self.total, r).write(self.batch, b.add(self.first_row, self.within[r]))
+                    self._write_row(Finish(f, self.layout, self.total, r), self.within[r])
             with otherwise:
-                own = self.partials.of(self.split, self.group)
-                for k, field in enumerate(self.plan.fields):
+                self._merge_groups(self._keep())
 
-                    def copy(d: Value, k: int = k, index: bool = field.kind == "index") -> None:
-                        for r in self.rows:
-                            value = self.total.load(k, d, r)
-                            own.store(k, d, self.within[r], self._absolute(value) if index else value)
+    def _keep(self) -> Partial:
+        """The partial of this split and group, in memory."""
+        own = self.partials.of(self.split, self.group)
+        for k, field in enumerate(self.plan.fields):
 
-                    for_dim(b, field.dim, copy)
-                self._merge_groups(own)
+            def copy(d: Value, k: int = k, index: bool = field.kind == "index") -> None:
+                for r in self.rows:
+                    value = self.total.load(k, d, r)
+                    own.store(k, d, self.within[r], self._absolute(value) if index else value)
+
+            for_dim(self.b, field.dim, copy)
+        return own
 
     def _merge_groups(self, own: Partial) -> None:
         f, b = self.frame, self.b
@@ -335,7 +381,19 @@ class GridTile(Tile):
         merge_neighbours(f, self.layout, b.sub(I64(self.schedule.lanes.bit_length() - 1), f.word(SHIFT)), self.group, merge)
         alone = b.icmp_unsigned("==", b.add(f.word(SPLITS), self.group), I64(1))
         with b.if_then(alone):
-            each_row(lambda finish, row: finish.write(self.batch, b.add(self.first_row, row)))
+            each_row(self._write_row)
+
+    def _write_row(self, finish: Finish, within: Value) -> None:
+        """The results of a row by its number in the block, if there is one."""
+        row = self.b.add(self.first_row, within)
+        finish.write(self.batch, row, self.b.sub(self.last_row, self.b.sub(row, I64(1))))
+
+    def _absolute(self, index: Value) -> Value:
+        if not self.gathered:
+            return super()._absolute(index)
+        b = self.b
+        index = b.sext(index, I64) if index.type != I64 else index
+        return b.select(b.icmp_signed("<", index, I64(0)), index, self.gathered.column(b.add(index, self.first)))
 
 
 def emit_grid_finish(f: Grid, layout: Layout) -> None:
@@ -365,7 +423,18 @@ def emit_grid_finish(f: Grid, layout: Layout) -> None:
 
     merge_neighbours(f, layout, b.sub(I64(FINISH_THREADS.bit_length() - 1), shift), group, merge)
     with b.if_then(b.icmp_unsigned("==", group, I64(0))):
-        finish.write(batch, b.add(b.mul(tile, f.word(ROWS)), row))
+        if not layout.plan.sparse:
+            finish.write(batch, b.add(b.mul(tile, f.word(ROWS)), row))
+            return
+        first_row, there = Blocks(f, layout).rows(tile)
+        finish.write(batch, b.add(first_row, row), b.sub(there, row))
+
+
+def has_numbered_partials(plan: Plan) -> bool:
+    """Whether partials hold columns by number where a pattern gathers them: what the matrix calls them is worked out on the way to
+    memory, so that every row has a partial there, even if nothing is merged.
+    """
+    return plan.sparse and any(f.kind == "index" for f in plan.fields)
 
 
 def padded_length(length: int, bytes: int) -> int:

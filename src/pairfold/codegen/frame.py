@@ -95,10 +95,13 @@ class Frame:
         """Quotient and remainder of a non-negative integer."""
         return self.builder.udiv(a, I64(b)), self.builder.urem(a, I64(b))
 
+    def ceil_div(self, a: Value, b: Value) -> Value:
+        """The quotient of a non-negative integer, rounded up."""
+        return self.builder.udiv(self.builder.add(a, self.builder.sub(b, I64(1))), b)
+
     def padded(self, count: Value, multiple: int) -> Value:
         """The count rounded up to a multiple."""
-        b = self.builder
-        return b.mul(b.udiv(b.add(count, I64(multiple - 1)), I64(multiple)), I64(multiple))
+        return self.builder.mul(self.ceil_div(count, I64(multiple)), I64(multiple))
 
     # ---- lanes and memory
     def scatter(self, value: Value, base: Value, first: Value, step: int, count: Value) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from ..formula.graph import I, J, Node, topological
 from ..formula.operators_tensor import products
-from ..reductions import Reduction, Sum
+from ..reductions import Masked, Reduction, Sum
 
 
 @dataclass(frozen=True)
@@ -237,11 +237,17 @@ def _choose_cuda(body: Sequence[Node], reduction: Reduction, bits: int) -> Sched
     # More columns a step keep the units busy, until registers run out; fewer registers let more thread blocks run at once.
     if reduction.guarded:
         columns, resident = (8, 2) if light else (4 if rows == 4 else 2, 3 if rows == 4 else 1)
-        resident = resident if words == 1 else 1
+        resident = resident if words == 1 and not isinstance(reduction, Masked) else 1
     elif words > 1:
         columns, resident = (4 if rows * a_row <= 40 else 2 if rows * a_row <= 64 else 1), 1
+        columns = max(1, columns // 2) if reduction.blocked > 1 else columns
+    elif reduction.blocked > 1 and light:
+        columns, resident = 4, 2 if state <= 2 else 1
+    elif light and rows * a_row <= 20 and state == 1:
+        columns, resident = 16, 3
     elif light:
-        columns, resident = (4, 2) if reduction.blocked > 1 else (16, 3) if rows * a_row <= 20 and state == 1 else (16, 2)
+        # What meets its partial column by column takes temporaries for each.
+        columns, resident = (16 if isinstance(reduction, Sum) and not reduction.accumulation.careful else 8), 2
     else:
         columns, resident = (4, 3) if rows == 4 and state == 1 else (2 if rows > 1 else 1, 1)
     tile = 512

@@ -11,10 +11,11 @@ from collections.abc import Callable, Sequence
 from functools import cached_property, lru_cache
 from threading import Lock
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from ..codegen.cuda import FINISH_THREADS, LOG2_LEAST_LANES, PACK_THREADS, emit_module, padded_length
+from ..codegen.cuda import FINISH_THREADS, LOG2_LEAST_LANES, PACK_THREADS, emit_module, has_numbered_partials, padded_length
 from ..codegen.layout import ALIGNMENT, Layout, ceil_div
 from ..codegen.mathlib_cuda import APPROXIMATE
 from ..formula.graph import Node, fingerprint
@@ -24,6 +25,7 @@ from ..reductions import Reduction
 from . import cache
 from .compile import CAPABILITIES, compile_ptx, llvm_version
 from .operand import AT_THE_START, Extent, Operand
+from .pattern import Pattern
 
 KERNELS_KEPT = 512
 LAUNCHES_KEPT = 64
@@ -32,6 +34,7 @@ PACKING = 12  # what packing a column costs, in pairs
 LEAST_COLUMNS = 64  # that a group of threads is worth waking for
 LONGEST_SPLIT = 1 << 30  # within a split, columns are numbered by 32-bit integers
 LARGEST_GRID = 65535  # along y and z
+PARTIAL_BYTES = 1 << 28  # that splits may add up to where blocks are uneven
 # CUDA's release for each version of PTX that LLVM writes for a capability.
 RELEASES = {(6, 3): "10.0", (7, 0): "11.0", (7, 1): "11.1", (7, 4): "11.4", (7, 8): "11.8", (8, 6): "12.7", (8, 7): "12.8", (8, 8): "12.9"}
 
@@ -49,12 +52,15 @@ class Queue(NamedTuple):
         ``allocate(bytes)``: device memory, as an object that keeps it until work queued on the stream is done with it, and its address.
     upload : callable
         ``upload(array)``: the same for a copy of a NumPy array.
+    record : callable
+        ``record(keep)``: what `upload` gave on another stream is used on this one.
     """
 
     device: int
     stream: int
     allocate: Callable[[int], tuple[Any, int]]
     upload: Callable[[np.ndarray], tuple[Any, int]]
+    record: Callable[[Any], None]
 
 
 class CudaError(RuntimeError):
@@ -176,7 +182,7 @@ class Kernel:
             f"cuda sm_{capability} {llvm_version()}",
             repr(plan.numbers),
             repr(plan.schedule),
-            str(plan.length),
+            str((plan.sparse, plan.length)),
             repr(plan.reduction),
             plan.reduction.name,
             fingerprint((*plan.formulas, *plan.hoisted.body, *([plan.condition] if plan.condition else []))),
@@ -206,7 +212,9 @@ class Kernel:
         self._launches: OrderedDict[tuple[int, ...], Launch] = OrderedDict()
         self._resident: dict[int, int] = {}
 
-    def __call__(self, operands: Sequence[Operand], outputs: Sequence[int], extent: Extent, queue: Queue) -> None:
+    def __call__(
+        self, operands: Sequence[Operand], outputs: Sequence[int], extent: Extent, queue: Queue, pattern: Pattern | None = None
+    ) -> None:
         """Queue the computation; see `runtime.cpu.Kernel`. Addresses are those of the device."""
         here = device(queue.device)
         with Current(here):
@@ -214,12 +222,14 @@ class Kernel:
             tables = [_table(o.offsets, queue) for o in operands]
             for first in range(0, extent.batches, LARGEST_GRID):
                 batches = min(LARGEST_GRID, extent.batches - first)
-                launch = self._launch(here, batches, extent.kept, extent.reduced)
+                launch = self._launch(here, batches, extent.kept, extent.reduced, pattern)
                 keep, places = _scratch(launch.scratch, queue)
                 tail: list[int] = []
                 for operand, (_, table) in zip(operands, tables, strict=True):
                     tail += operand.address, operand.row_stride, operand.stride, table + 8 * first
                 tail += [output + first * size for output, size in zip(outputs, a_batch, strict=True)]
+                if pattern is not None:
+                    tail += blocks_of(pattern, launch.words[-2], queue)
                 head = launch.words
                 words = [*head[:5], *places, *head[5:], *tail]
                 for name, blocks in launch.packs:
@@ -245,7 +255,12 @@ class Kernel:
         return [8 if r.kind == "index" else width for r in self.plan.results]
 
     # ---- sizes
-    def _launch(self, here: Device, batches: int, rows: int, columns: int) -> Launch:
+    def _launch(self, here: Device, batches: int, rows: int, columns: int, pattern: Pattern | None) -> Launch:
+        if pattern is not None:
+            known = _patterns.setdefault(pattern, {})
+            if (self, here.number, batches) not in known:
+                known[self, here.number, batches] = self._size(here, batches, rows, columns, pattern)
+            return known[self, here.number, batches]
         key = (here.number, batches, rows, columns)
         found = self._launches.get(key)
         if found is None:
@@ -254,23 +269,32 @@ class Kernel:
                 self._launches.popitem(last=False)
         return found
 
-    def _size(self, here: Device, batches: int, rows: int, columns: int) -> Launch:
+    def _size(self, here: Device, batches: int, rows: int, columns: int, pattern: Pattern | None = None) -> Launch:
         plan, layout, s = self.plan, self.layout, self.plan.schedule
-        shift = lanes_shift(rows, s.rows, s.lanes, s.tile // s.columns)
+        shift = lanes_shift(rows if pattern is None else np.diff(pattern.rows), s.rows, s.lanes, s.tile // s.columns)
         lanes, groups = 1 << shift, s.lanes >> shift
         a_block = s.rows * lanes
-        blocks = ceil_div(rows, a_block)
+        blocks, most, equal = ceil_div(rows, a_block), columns, ceil_div(rows, a_block)
+        if pattern is not None:
+            *_, begin, end = pattern.blocks(a_block).T
+            counts = pattern.before[end] - pattern.before[begin]
+            blocks, most = len(counts), max(1, int(counts.max()))
+            equal = ceil_div(int(counts.sum()), most)  # blocks as long as the longest would be as much work
         column_bytes = 0 if s.packed else padded_length(plan.hoisted.col.length, layout.real_bytes) * layout.real_bytes
         resident = self._resident_blocks(here, (s.tile + groups) * column_bytes)
-        splits = choose_splits(blocks * batches, columns, groups, here.multiprocessors, resident)
-        chunk, tile, splits = cut_columns(columns, splits, groups, s.tile if s.packed else max(s.columns, s.tile // groups), s.columns)
+        splits = choose_splits(max(1, equal) * batches, most, groups, here.multiprocessors, resident)
         sizes = [f.dim * layout.element_bytes(k) for k, f in enumerate(plan.fields)]
-        partials = 0 if splits * groups == 1 else batches * blocks * splits * groups * a_block * sum(sizes)
+        if pattern is not None:
+            splits = min(splits, max(1, PARTIAL_BYTES // (batches * blocks * groups * a_block * sum(sizes))))
+        chunk, tile, splits = cut_columns(most, splits, groups, s.tile if s.packed else max(s.columns, s.tile // groups), s.columns)
+        partials = batches * blocks * splits * groups * a_block * sum(sizes)
+        if splits * groups == 1 and not has_numbered_partials(plan):
+            partials = 0
         packed: Sequence[int] = layout.bytes(rows, columns, 1)[:3] if s.packed else (0, 0, 0)
         packs: list[tuple[str, int]] = []
         if s.packed:
-            counts = {"par": 1, "row": ceil_div(rows, s.block) * s.block, "col": columns}
-            packs = [(f"pack_{b.name}", ceil_div(batches * counts[b.name], PACK_THREADS)) for b in plan.hoisted.buffers if b.length]
+            counts_of = {"par": 1, "row": ceil_div(rows, s.block) * s.block, "col": columns}
+            packs = [(f"pack_{b.name}", ceil_div(batches * counts_of[b.name], PACK_THREADS)) for b in plan.hoisted.buffers if b.length]
         # In `finish` few threads beside one another where there are many splits: the others share those.
         beside = min(a_block, FINISH_THREADS, max(1 << LOG2_LEAST_LANES, 1 << (4 * FINISH_THREADS // splits).bit_length() >> 1))
         finish_groups = FINISH_THREADS // beside
@@ -293,12 +317,15 @@ class Kernel:
         return found
 
 
-def lanes_shift(rows: int, a_thread: int, threads: int, most_groups: int) -> int:
-    """log2 of the threads beside one another: few are left without a row of their own, and many rows share a column's packing."""
+def lanes_shift(rows: int | np.ndarray, a_thread: int, threads: int, most_groups: int) -> int:
+    """log2 of the threads beside one another: few are left without a row of their own, and many rows share a column's packing.
+
+    Rows are one range, or several that share no thread block.
+    """
 
     def cost(shift: int) -> float:
         a_block = a_thread << shift
-        return ceil_div(rows, a_block) * (a_block + PACKING)
+        return int(np.sum(-(-rows // a_block))) * (a_block + PACKING)
 
     shifts = [k for k in range(LOG2_LEAST_LANES, threads.bit_length()) if threads >> k <= max(1, most_groups)]
     return min(reversed(shifts), key=cost)
@@ -351,6 +378,25 @@ def _table(offsets: np.ndarray, queue: Queue) -> tuple[Any, int]:
     return found
 
 
+# What follows from a pattern, for as long as somebody has it: how kernels are launched on it, and its tables on devices.
+_patterns: WeakKeyDictionary[Pattern, dict[Any, Any]] = WeakKeyDictionary()
+
+
+def blocks_of(pattern: Pattern, a_block: int, queue: Queue) -> tuple[int, int, int]:
+    """The thread blocks of so many rows of a pattern: how many there are, and where the device has their table and that of the ranges."""
+    known = _patterns.setdefault(pattern, {})
+    found = known.get((queue.device, a_block))
+    if found is None:
+        blocks = pattern.blocks(a_block)
+        ranges = np.stack([np.append(pattern.columns[:, 0], 0), pattern.before], axis=1)
+        keep, address = queue.upload(np.concatenate([blocks.reshape(-1), ranges.reshape(-1)]))
+        found = known[queue.device, a_block] = keep, (len(blocks), address, address + blocks.nbytes), queue.stream
+    keep, words, stream = found
+    if stream != queue.stream:
+        queue.record(keep)
+    return words
+
+
 def kernel(
     formulas: tuple[Node, ...],
     reduction: Reduction,
@@ -359,17 +405,18 @@ def kernel(
     condition: Node | None = None,
     contracted: bool = False,
     length: int | None = None,
+    sparse: bool = False,
 ) -> Kernel:
     """The kernel that reduces formulas over their columns on a GPU of that number; compiled on first use. See `make_plan`."""
     capability = device(number).capability
-    key = (formulas, reduction, numbers, capability, condition, contracted, length)
+    key = (formulas, reduction, numbers, capability, condition, contracted, length, sparse)
     with _lock:
         found = _kernels.get(key)
         if found is not None:
             _kernels.move_to_end(key)
             return found
     with Current(device(number)):
-        made = Kernel(make_plan(formulas, reduction, numbers, MACHINE, False, condition, contracted, length), capability)
+        made = Kernel(make_plan(formulas, reduction, numbers, MACHINE, sparse, condition, contracted, length), capability)
     with _lock:
         _kernels[key] = made
         while len(_kernels) > KERNELS_KEPT:

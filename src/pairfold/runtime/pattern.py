@@ -116,17 +116,20 @@ class Pattern:
         return pattern
 
     @cached_property
+    def before(self) -> np.ndarray:
+        """How many columns all ranges before one have, (S + 1,) of int64."""
+        return np.concatenate([[0], np.cumsum(self.columns[:, 1] - self.columns[:, 0])])
+
+    @cached_property
     def pairs(self) -> int:
         """How many pairs take part."""
-        lengths = np.concatenate([[0], np.cumsum(self.columns[:, 1] - self.columns[:, 0])])
-        met = lengths[self.slices[1:]] - lengths[self.slices[:-1]]
+        met = np.diff(self.before[self.slices])
         return int(((self.rows[:, 1] - self.rows[:, 0]) * met).sum())
 
     @cached_property
     def empty(self) -> np.ndarray:
         """Which rows meet no column, (M,) of bool."""
-        lengths = np.concatenate([[0], np.cumsum(self.columns[:, 1] - self.columns[:, 0])])
-        met = lengths[self.slices[1:]] - lengths[self.slices[:-1]]
+        met = np.diff(self.before[self.slices])
         return np.repeat(met == 0, self.rows[:, 1] - self.rows[:, 0])
 
     @cached_property
