@@ -214,15 +214,15 @@ class _Account:
         plan, extent = self.plan, self.extent
         blocks = self._blocks()
         launch = cpu.launch_of(self.layout, Extent((max(1, extent.batches),), max(1, extent.kept), max(1, extent.reduced)), max(1, blocks))
-        seconds = cpu.expected_seconds(self.layout, extent.batches, extent.kept, extent.reduced, self.pattern)
+        sparse = None if self.pattern is None else self.pattern.pairs
+        seconds = cpu.expected_seconds(self.layout, extent.batches, extent.kept, extent.reduced, sparse)
         threads = get_num_threads() if sum(seconds) >= ALONE_SECONDS else 1
         rate = peak.instructions_a_second(threads) * plan.schedule.lanes
         phases = {phase: s / threads for phase, s in zip(PHASES, seconds, strict=True)}
         padded = extent.batches * blocks * plan.schedule.block * extent.reduced if self.pattern is None else self.pairs
         phases["tile"] = padded * plan.operations / (TYPICAL * rate)
         limit = self.pairs * plan.operations / rate
-        at_once = launch.a_turn * (threads if launch.shared else 1)
-        scratch = at_once * sum(launch.sizes) if extent.pairs else 0
+        scratch = (threads if launch.shared else 1) * sum(launch.scratch) if extent.pairs else 0
         lines = [
             ("formula", self._formula()),
             ("arrays", self._arrays()),
@@ -355,7 +355,8 @@ class _Account:
 
     def _memory(self, launch: cpu.Launch, scratch: int) -> str:
         each = " for each thread" if launch.shared else ""
-        turns = f", for {launch.a_turn} of {self.extent.batches} batches at a time{each}" if launch.a_turn < self.extent.batches else ""
+        at_once = launch.turns[0].batches
+        turns = f", for {at_once} of {self.extent.batches} batches at a time{each}" if at_once < self.extent.batches else ""
         return f"{_si(scratch, 'B')} beside arrays and results{turns}"
 
     # ---- how fast

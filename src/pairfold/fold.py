@@ -11,7 +11,7 @@ import numpy as np
 
 from .codegen.storage import BYTES
 from .formula.differentiate import vjp
-from .formula.graph import Node, apply, rewrite, slot, substitute, to_string, var, variables
+from .formula.graph import Node, apply, rewrite, slot, substitute, to_string, value_of, var, variables
 from .formula.operators import spread, where
 from .formula.reference import evaluate
 from .formula.simplify import expand, simplify
@@ -267,11 +267,11 @@ class Fold:
         return _backward(self, wanted)
 
 
-def _rowwise(formula: Node, axis: int, operands: Sequence[Operand], extent: Extent, rows: int, bits: int) -> np.ndarray:
-    """A formula of the rows (or of the columns, with axis 0) alone, (batches, rows, dim)."""
-    fold, used = make_fold((formula,), Sum(), axis)
-    values = np.empty((extent.batches, rows, formula.dim), dtype=f"f{bits // 8}")
-    fold.run([operands[k] for k in used], [address_of(values)], Extent(extent.batch, rows, 1), bits, values.dtype.name)
+def _measured(formula: Node, reduction: Reduction, axis: int, operands: Sequence[Operand], extent: Extent, bits: int) -> np.ndarray:
+    """A formula of the rows or of the columns alone, reduced, (batches, kept, dim)."""
+    fold, used = make_fold((formula,), reduction, axis)
+    values = np.empty((extent.batches, extent.kept, formula.dim), dtype=f"f{bits // 8}")
+    fold.run([operands[k] for k in used], [address_of(values)], extent, bits, f"float{bits}")
     return values
 
 
@@ -280,10 +280,12 @@ def _centre(contracted: Contraction, operands: Sequence[Operand], extent: Extent
 
     Any point is right; a central one leaves the norms small, and the mean of some columns is central enough.
     """
-    some = _rowwise(contracted.columns, 0, operands, extent, min(extent.reduced, COLUMNS_FOR_CENTRE), bits)
+    count = min(extent.reduced, COLUMNS_FOR_CENTRE)
+    mean = _measured(contracted.sample, Sum(), 1, operands, Extent(extent.batch, 1, count), bits)[:, 0] / count
+    centre, mean_square = mean[:, :-1].copy(), mean[:, -1]
     with np.errstate(all="ignore"):
-        centre = some.mean(1)
-        far = not ((centre**2).sum(1) <= FAR * np.square(some - centre[:, None]).sum(2).mean(1)).all()
+        square = (centre * centre).sum(1)
+        far = not (square <= FAR * (mean_square - square)).all()  # nan too
     return centre, far
 
 
@@ -291,10 +293,16 @@ def _largest_exponent(contracted: Contraction, operands: Sequence[Operand], exte
     """What the norms of these data let an exponent's terms reach: the rounding of the inner products is in proportion."""
     if contracted.scale is None:
         return 0.0
-    scale = _rowwise(contracted.scale, 1, operands, extent, 1, bits)[:, 0, 0]
-    of_rows = _rowwise(contracted.row_norm, 1, operands, extent, extent.kept, bits)
-    of_columns = _rowwise(contracted.column_norm, 0, operands, extent, extent.reduced, bits)
-    return float((scale * (of_rows.max((1, 2)) + of_columns.max((1, 2)))).max())  # nan where something is
+    of_rows = _measured(contracted.row_norm, Sum(), 1, operands, Extent(extent.batch, extent.kept, 1), bits)
+    of_columns = _measured(contracted.column_norm, Sum(), 0, operands, Extent(extent.batch, extent.reduced, 1), bits)
+    if extent.batches == 1:
+        norms = of_rows.max() + of_columns.max()
+    else:
+        norms = (of_rows.max((1, 2)) + of_columns.max((1, 2)))[:, None, None]
+    scale: float | np.ndarray | None = value_of(contracted.scale)
+    if scale is None:
+        scale = _measured(contracted.scale, Sum(), 1, operands, Extent(extent.batch, 1, 1), bits)
+    return float(np.max(scale * norms))  # nan where something is
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 from ..formula.graph import I, J, Node, apply, substitute, topological, var, variables
 from ..formula.simplify import expand, simplify, specialise
@@ -49,6 +49,11 @@ class Contraction:
     row_norm: Node
     column_norm: Node
     scale: Node | None
+
+    @cached_property
+    def sample(self) -> Node:
+        """The components of a column's b and its |b|²: their means over some columns tell where the columns are."""
+        return apply("concat", self.columns, apply("sum", apply("square", self.columns)))
 
 
 @lru_cache(maxsize=1024)

@@ -6,14 +6,14 @@ import ctypes
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
-from functools import cached_property, lru_cache, partial
+from functools import lru_cache, partial
 from threading import Lock
 from typing import NamedTuple
 
 import numpy as np
 
 from ..codegen.cpu import ALONE, SHARES, emit_module
-from ..codegen.layout import ALIGNMENT, FIRST_TASKS, INDEX_BYTES, OFFSETS, PARTIALS, PHASES, ROW, Layout, ceil_div
+from ..codegen.layout import ALIGNMENT, INDEX_BYTES, OFFSETS, PARTIALS, PHASES, ROW, Layout, ceil_div
 from ..codegen.storage import BYTES
 from ..formula.graph import Node, fingerprint
 from ..plan.plan import Numbers, Plan, make_plan
@@ -41,33 +41,52 @@ PAIRS_WORTH_A_KERNEL = 1 << 18
 LONGEST_SPLIT = 1 << 30  # within a split, columns are numbered by 32-bit integers
 
 
+class Turn(NamedTuple):
+    """Batches that are computed at once, or several such alike.
+
+    Attributes
+    ----------
+    first : int
+        The first batch.
+    batches, repeats : int
+        How many batches, and how many turns alike follow one another; more than one where each is one thread's.
+    head : tuple of int
+        The first words of the launch.
+    tasks : tuple of int
+        Of each phase.
+    seconds : tuple of float
+        Of each phase: see `expected_seconds`.
+    """
+
+    first: int
+    batches: int
+    repeats: int
+    head: tuple[int, ...]
+    tasks: tuple[int, ...]
+    seconds: tuple[float, ...]
+
+
 class Launch(NamedTuple):
     """How a call is cut up.
 
     Attributes
     ----------
-    splits, chunk : int
-        In how many parts the columns of each block of rows are taken, and how long a part is.
-    sizes : tuple of int
-        Bytes of scratch memory a batch: rows, columns and parameters as packed, partials.
-    a_turn : int
-        Batches computed at once.
+    splits : int
+        In how many parts the columns of each block of rows are taken.
+    scratch : tuple of int
+        Bytes of scratch memory of a turn, aligned: rows, columns and parameters as packed, partials.
+    outputs : tuple of int
+        Bytes of a batch of each result.
     shared : bool
         Whether each turn is one thread's.
+    turns : tuple of Turn
     """
 
     splits: int
-    chunk: int
-    sizes: tuple[int, ...]
-    a_turn: int
+    scratch: tuple[int, ...]
+    outputs: tuple[int, ...]
     shared: bool
-
-    def turns(self, batches: int) -> list[tuple[int, int, int]]:
-        """Of each turn, or several alike at once, the first batch, how many batches one has, and how many turns there are."""
-        if not self.shared:
-            return [(first, min(self.a_turn, batches - first), 1) for first in range(0, batches, self.a_turn)]
-        shares, rest = divmod(batches, self.a_turn)
-        return [(0, self.a_turn, shares), (batches - rest, rest, 1)][: 1 + (rest > 0)]
+    turns: tuple[Turn, ...]
 
 
 class Run(NamedTuple):
@@ -127,52 +146,40 @@ class Kernel:
             For a sparse plan.
         """
         begun = time.perf_counter()
-        layout, (_, rows, columns) = self.layout, extent
         table = None if pattern is None else pattern.blocks(self.plan.schedule.block)
-        blocks = layout.blocks(rows) if table is None else len(table)
-        launch = self._launch_of(extent, blocks)
-        splits, chunk, sizes, a_turn, shared = launch
-        workers = threads.get_num_threads() if shared else 1
+        launch = self._launch_of(extent, *(() if table is None or pattern is None else (len(table), pattern.pairs)))
+        workers = threads.get_num_threads() if launch.shared else 1
         # One allocation holds the packed buffers and the partials; it lives for this call alone, and for as many batches as fit.
-        a_worker = sum(ceil_div(a_turn * size, ALIGNMENT) * ALIGNMENT for size in sizes)
+        a_worker = sum(launch.scratch)
         scratch = np.empty(workers * a_worker + ALIGNMENT, dtype=np.uint8)
         address = ceil_div(address_of(scratch), ALIGNMENT) * ALIGNMENT
         places = []
-        for size in sizes:
+        for size in launch.scratch:
             places.append(address)
-            address += ceil_div(a_turn * size, ALIGNMENT) * ALIGNMENT
-        a_batch = [rows * r.dim * result_bytes for r, result_bytes in zip(self.plan.results, self._result_bytes, strict=True)]
-        for first, batches, turns in launch.turns(extent.batches):
-            values = [batches, rows, columns, splits, chunk, *places]
-            assert len(values) == FIRST_TASKS
-            tasks = layout.tasks(batches, blocks, columns, splits)
-            values += tasks
+            address += size
+        pairs = extent.pairs if pattern is None else extent.batches * pattern.pairs
+        for first, batches, repeats, head, tasks, seconds in launch.turns:
+            values = [*head, *places, *tasks]
             for address, row_stride, stride, offsets, _ in operands:
                 values += address, row_stride, stride, address_of(offsets) + OFFSET_BYTES * first
-            values += [output + first * size for output, size in zip(outputs, a_batch, strict=True)]
+            values += [output + first * size for output, size in zip(outputs, launch.outputs, strict=True)]
             if pattern is not None and table is not None:
-                values += blocks, address_of(table), address_of(pattern.columns)
-            seconds, pairs = expected_seconds(layout, turns * batches, rows, columns, pattern), turns * batches * rows * columns
-            if turns == 1:
-                self._launch(values, tasks, seconds, pairs)
+                values += len(table), address_of(table), address_of(pattern.columns)
+            some = pairs * repeats * batches // extent.batches
+            if repeats == 1:
+                self._launch(values, tasks, seconds, some)
             else:
                 a_share, a_thread = [0] * len(values), [0] * len(values)
                 for k in range(len(operands)):
-                    a_share[layout.variable(k) + OFFSETS] = OFFSET_BYTES * batches
-                for k, size in enumerate(a_batch):
-                    a_share[layout.output(k)] = batches * size
-                a_thread[ROW : PARTIALS + 1] = [a_worker] * len(sizes)
-                self._share([*values, *a_share, *a_thread], turns, sum(seconds), pairs, workers)
+                    a_share[self.layout.variable(k) + OFFSETS] = OFFSET_BYTES * batches
+                for k, size in enumerate(launch.outputs):
+                    a_share[self.layout.output(k)] = batches * size
+                a_thread[ROW : PARTIALS + 1] = [a_worker] * len(launch.scratch)
+                self._share([*values, *a_share, *a_thread], repeats, sum(seconds), some, workers)
         # Kernels know it by address alone: it is named here, so that nobody who rewrites this frame (torch.compile does) frees it any
         # earlier.
-        pairs = extent.pairs if pattern is None else extent.batches * pattern.pairs
         del scratch, table, pattern
         self.last = Run(extent, pairs, time.perf_counter() - begun)
-
-    @cached_property
-    def _result_bytes(self) -> list[int]:
-        return [INDEX_BYTES if r.kind == "index" else BYTES[self.plan.numbers.result]
-                for r in self.plan.results]  # fmt: skip
 
     def _launch(self, values: Sequence[int], tasks: Sequence[int], seconds: Sequence[float], pairs: int) -> None:
         """Run the phases on argument words."""
@@ -203,21 +210,43 @@ def emit(plan: Plan) -> str:
     return emit_module(plan, here.triple, here.features, here.vector_bits)
 
 
-def launch_of(layout: Layout, extent: Extent, blocks: int | None = None) -> Launch:
-    """How a call of these sizes is cut up; with so many blocks a batch, if they are a table's."""
-    blocks = layout.blocks(extent.kept) if blocks is None else blocks
-    splits, chunk = split_columns(extent.batches * blocks, extent.reduced, layout.plan.schedule.tile)
-    sizes = layout.bytes(extent.kept, extent.reduced, splits, blocks)
-    share = min(SHARE_BYTES // sum(sizes), extent.batches // FEWEST_SHARES)
-    if share:
-        return Launch(splits, chunk, sizes, share, True)
-    return Launch(splits, chunk, sizes, min(extent.batches, max(1, SCRATCH_BYTES // sum(sizes))), False)
+def launch_of(layout: Layout, extent: Extent, blocks: int | None = None, pairs: int | None = None) -> Launch:
+    """How a call of these sizes is cut up; with so many blocks and pairs a batch, if they are a pattern's."""
+    (batches, rows, columns), plan = (extent.batches, *extent[1:]), layout.plan
+    blocks = layout.blocks(rows) if blocks is None else blocks
+    splits, chunk = split_columns(batches * blocks, columns, plan.schedule.tile)
+    sizes = layout.bytes(rows, columns, splits, blocks)
+    a_turn = min(SHARE_BYTES // sum(sizes), batches // FEWEST_SHARES)
+    shared = a_turn > 0
+    if not shared:
+        a_turn = min(batches, max(1, SCRATCH_BYTES // sum(sizes)))
+    whole, rest = divmod(batches, a_turn)
+    cut = [(0, a_turn, whole)] if shared else [(k * a_turn, a_turn, 1) for k in range(whole)]
+    if rest:
+        cut.append((batches - rest, rest, 1))
+    return Launch(
+        splits,
+        tuple(ceil_div(a_turn * size, ALIGNMENT) * ALIGNMENT for size in sizes),
+        tuple(rows * r.dim * (INDEX_BYTES if r.kind == "index" else BYTES[plan.numbers.result]) for r in plan.results),
+        shared,
+        tuple(
+            Turn(
+                first,
+                count,
+                repeats,
+                (count, rows, columns, splits, chunk),
+                layout.tasks(count, blocks, columns, splits),
+                expected_seconds(layout, repeats * count, rows, columns, pairs),
+            )
+            for first, count, repeats in cut
+        ),
+    )
 
 
-def expected_seconds(layout: Layout, batches: int, rows: int, columns: int, pattern: Pattern | None = None) -> tuple[float, ...]:
-    """How long each phase would take one thread, good to a factor of a few."""
+def expected_seconds(layout: Layout, batches: int, rows: int, columns: int, pairs: int | None = None) -> tuple[float, ...]:
+    """How long each phase would take one thread, good to a factor of a few; with so many pairs a batch, if they are a pattern's."""
     plan, packed = layout.plan, layout.plan.hoisted
-    pairs = layout.blocks(rows) * plan.schedule.block * columns if pattern is None else pattern.pairs
+    pairs = layout.blocks(rows) * plan.schedule.block * columns if pairs is None else pairs
     return (
         batches * packed.par.length / PACKED_A_SECOND,
         batches * rows * packed.row.length / PACKED_A_SECOND,
