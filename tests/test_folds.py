@@ -443,3 +443,24 @@ def test_thousands_of_components(random):
     np.testing.assert_allclose((-(Vi(x) - Vj(y)).sqnorm2()).exp() @ b, np.exp(-distance) @ b, rtol=0, atol=2e-5)
     found = (Vi(x[:, :1]) * Vj(b)).max(1)
     np.testing.assert_allclose(found, (x[:, None, :1] * b).max(1), rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_products_asked_for_again(kind, random):
+    """What is kept of a product is for products alike alone: of the same sizes, types and accumulation, and of another array than K's."""
+    x, y = random.random((5, 1)), random.random((7, 1))
+    X, Y = give(x, kind, "float32"), give(y, kind, "float32")
+    K, dense = (-((Vi(X) - Vj(Y)) ** 2).sum(-1)).exp(), np.exp(-((x - y.T) ** 2))
+    for b in (random.random((7, 1)), y, random.random((7, 2)), random.random(7), random.random((3, 7, 1)), random.random((7, 1))):
+        for dtype in ("float32", "float64"):
+            B = Y if b is y and dtype == "float32" else give(b, kind, dtype)
+            for _ in range(2):
+                found = K @ B
+                assert np.asarray(found).dtype == dtype
+                np.testing.assert_allclose(found, dense @ b, rtol=2e-6)
+    other = (-((Vi(X) - Vj(Y)) ** 2).sum(-1)).exp()  # the same formula of other arrays
+    np.testing.assert_allclose(other @ give(y + 1, kind, "float32"), dense @ (y + 1), rtol=2e-6)
+    if kind == "torch":
+        B = give(random.random((7, 1)), kind, "float32").requires_grad_()
+        (K @ B).sum().backward()
+        np.testing.assert_allclose(B.grad, dense.sum(0)[:, None], rtol=2e-6)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, NamedTuple
@@ -24,7 +24,7 @@ from .runtime.operand import AT_THE_START, Extent, Operand, address_of, operand_
 from .runtime.pattern import Pattern
 
 if TYPE_CHECKING:
-    from .runtime.cuda import Queue
+    from .runtime.cuda import Call, Queue
 
 AXIS_OF = {0: "i", 1: "j"}
 
@@ -112,6 +112,11 @@ class Fold:
         return f"{self.reduction.name}({', '.join(map(to_string, self.formulas))}, axis={self.axis})"
 
     @cached_property
+    def calls(self) -> dict[Hashable, Call | None]:
+        """Those of `call_on_gpu`, by what an array framework knows its arrays by."""
+        return {}
+
+    @cached_property
     def variables(self) -> tuple[Node, ...]:
         return variables(self.formulas)
 
@@ -179,23 +184,20 @@ class Fold:
             contracted: bool = False,
         ) -> None:
             numbers = Numbers(bits, tuple(o.type for o in operands), result)
-            (dim, *_) = (f.dim for f in formulas)
             sparse = pattern is not None
-            if not isinstance(self.reduction, Sum) or dim * bits <= 32 * LONGEST_SUM:
+            if self._in_one(bits):
                 made = cuda.kernel(formulas, self.reduction, numbers, queue.device, condition, contracted, sparse=sparse)
                 made(operands, outputs, extent, queue, pattern)
                 return
             # More components than registers hold: some at a time, each part with the pairs anew.
+            (dim,) = (f.dim for f in formulas)
             a_part = -(-dim // -(-dim * bits // (32 * LONGEST_SUM)))
             for start in range(0, dim, a_part):
                 part = (simplify((components(expand(formulas)[0], start, min(a_part, dim - start)),))[0],)
                 made = cuda.kernel(part, self.reduction, numbers, queue.device, condition, contracted, dim, sparse)
                 made(operands, [outputs[0] + start * BYTES[result]], extent, queue, pattern)
 
-        found: Contraction | str = ""
-        pairs = extent.pairs if pattern is None else pattern.pairs
-        if extent.batches == 1 and pairs >= PAIRS_WORTH_MEASURING and min(extent[1:]) >= COLUMNS_FOR_CENTRE:
-            found = contraction(self.oriented, self.reduction, bits, unrolled=True)
+        found = self._contraction_on_gpu(extent, bits, pattern)
         if isinstance(found, str):
             compute(self.oriented, operands)
             return
@@ -221,6 +223,26 @@ class Fold:
             compute(found.formulas, measured, small, contracted=True)
             compute(self.oriented, measured, apply("logical_not", small))
         del keep
+
+    def call_on_gpu(self, operands: Sequence[Operand], extent: Extent, bits: int, result: str, queue: Queue) -> Call | None:
+        """The one kernel's launches that `run` comes down to for operands such as these; None where there is more to it."""
+        from .runtime import cuda
+
+        if extent.batches > cuda.LARGEST_GRID or not self._in_one(bits) or not isinstance(self._contraction_on_gpu(extent, bits), str):
+            return None
+        numbers = Numbers(bits, tuple(o.type for o in operands), result)
+        return cuda.kernel(self.oriented, self.reduction, numbers, queue.device).call(operands, extent, queue)
+
+    def _in_one(self, bits: int) -> bool:
+        """Whether a GPU's registers hold all components of a sum."""
+        return not isinstance(self.reduction, Sum) or self.dims[0] * bits <= 32 * LONGEST_SUM
+
+    def _contraction_on_gpu(self, extent: Extent, bits: int, pattern: Pattern | None = None) -> Contraction | str:
+        """Inner products in place of a squared distance, where measuring the data pays."""
+        pairs = extent.pairs if pattern is None else pattern.pairs
+        if extent.batches == 1 and pairs >= PAIRS_WORTH_MEASURING and min(extent[1:]) >= COLUMNS_FOR_CENTRE:
+            return contraction(self.oriented, self.reduction, bits, unrolled=True)
+        return ""
 
     def route(self, operands: Sequence[Operand], extent: Extent, bits: int) -> Route:
         """What is computed for these data: inner products in place of a squared distance, where that saves time and loses nothing."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 DTYPES = {name: getattr(torch, name) for name in STORED if hasattr(torch, name)}
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
+CALLS_KEPT = 64  # of each fold
 
 
 class TorchBackend(Backend):
@@ -140,6 +141,24 @@ class TorchBackend(Backend):
             values = torch.where(nothing, torch.tensor(missing, dtype=values.dtype, device=values.device), values)
         return tuple(index if r.kind == "index" else values for r in fold.results)
 
+    def _launch(
+        self, fold: Fold, arrays: Sequence[Any], outputs: Sequence[Any], extent: Extent, dtype: str, pattern: Pattern | None
+    ) -> None:
+        """Have the results computed; on a GPU, where arrays such as these were met before, without another look at them."""
+        queue = _queue(outputs[0].device)
+        alike = (extent, dtype, queue and queue.device, pattern, *[(a.dtype, a.shape, a.stride()) for a in arrays])
+        if queue is not None and (call := fold.calls.get(alike)) is not None:
+            call([a.data_ptr() for a in arrays], [o.data_ptr() for o in outputs], queue)
+            return
+        bits = self.bits(arrays, dtype)
+        operands = [self.operand(a, bool(v.axes), extent.batch) for a, v in zip(arrays, fold.variables, strict=True)]
+        fold.run(operands, [o.data_ptr() for o in outputs], extent, bits, dtype, queue, pattern)
+        # Of integers the numbers themselves decide how many bits are computed with.
+        if queue is not None and pattern is None and alike not in fold.calls and all(a.is_floating_point() for a in arrays):
+            fold.calls[alike] = fold.call_on_gpu(operands, extent, bits, dtype, queue)
+            if len(fold.calls) > CALLS_KEPT:
+                fold.calls.pop(next(iter(fold.calls)), None)
+
     def compute(self, fold: Fold, arrays: Sequence[Any], extent: Extent, dtype: str, pattern: Pattern | None = None) -> tuple[Any, ...]:
         """The results themselves."""
         shape, device = (*extent.batch, extent.kept), arrays[0].device if arrays else None
@@ -148,12 +167,10 @@ class TorchBackend(Backend):
         ]
         if any(torch._C._functorch.is_legacy_batchedtensor(a) for a in arrays):
             raise RuntimeError("batched gradients by is_grads_batched=True or vectorize=True are not supported: use torch.func.vmap")
-        bits = self.bits(arrays, dtype)
         if extent.pairs:
             arrays = [a.resolve_neg() for a in arrays]  # kept until the kernel is done
-            operands = [self.operand(a, bool(v.axes), extent.batch) for a, v in zip(arrays, fold.variables, strict=True)]
-            run = _run_uncompiled() if "torch._dynamo" in sys.modules else Fold.run
-            run(fold, operands, [o.data_ptr() for o in outputs], extent, bits, dtype, _queue(outputs[0].device), pattern)
+            launch = _uncompiled() if "torch._dynamo" in sys.modules else TorchBackend._launch
+            launch(self, fold, arrays, outputs, extent, dtype, pattern)
             del arrays  # named here, so that nobody who rewrites this frame (torch.compile does) frees them any earlier
         empty = slice(None) if extent.reduced == 0 else pattern.empty if pattern is not None and pattern.empty.any() else None
         if empty is not None:
@@ -163,9 +180,9 @@ class TorchBackend(Backend):
 
 
 @lru_cache(maxsize=1)
-def _run_uncompiled() -> Any:
-    """`Fold.run`, into which torch.compile does not look."""
-    return torch.compiler.disable(Fold.run)
+def _uncompiled() -> Any:
+    """`TorchBackend._launch`, into which torch.compile does not look."""
+    return torch.compiler.disable(TorchBackend._launch)
 
 
 def _queue(device: Any) -> Queue | None:
@@ -173,6 +190,13 @@ def _queue(device: Any) -> Queue | None:
     if device.type != "cuda":
         return None
     from ..runtime.cuda import Queue  # here, since most programs do without
+
+    return Queue(device.index, torch._C._cuda_getCurrentRawStream(device.index), *_memory(device))
+
+
+@lru_cache(maxsize=64)
+def _memory(device: Any) -> tuple[Any, Any]:
+    """`Queue.allocate` and `Queue.upload` on a device."""
 
     def allocate(bytes: int) -> tuple[Any, int]:
         scratch = torch.empty(bytes, dtype=torch.uint8, device=device)
@@ -185,7 +209,7 @@ def _queue(device: Any) -> Queue | None:
     def record(keep: Any) -> None:
         keep.record_stream(torch.cuda.current_stream(device))
 
-    return Queue(device.index, torch._C._cuda_getCurrentRawStream(device.index), allocate, upload, record)
+    return allocate, upload, record
 
 
 class _Fold(torch.autograd.Function):

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from collections.abc import Sequence, Set
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..arrays import is_array
-from ..arrays.base import Backend
+from ..arrays.base import COMPLEX, Backend
 from ..fold import Fold, make_fold
 from ..formula.graph import Node, const, to_string
 from ..reductions import KMIN, REDUCTIONS, LogSumExp, Reduction, Sum, SumSoftMaxWeight, WeightedLogSumExp
@@ -19,7 +20,7 @@ from ..runtime.pattern import Pattern
 from .accuracy import accumulation_of
 from .axes import BATCH, COLUMNS, INNER, ROWS, Axis, both_spellings
 from .operators import LinearOperator, product
-from .symbolic import Leaf, Symbolic, is_complex, merge, readable
+from .symbolic import Leaf, Symbolic, kind_of, merge, readable, same
 
 # Sums of ones are exact in float32 up to here.
 COUNTED_EXACTLY = 1 << 24
@@ -28,6 +29,7 @@ FEW = 8  # of the K smallest, those that a row is first asked for
 # More numbers than this for each row are found by sorting: to insert one takes as long as there are others.
 FEW_ENOUGH_TO_INSERT = 1024
 SORTED_AT_ONCE = 1 << 22
+PRODUCTS_KEPT = 1024
 
 
 def _wide(dtype: str) -> str:
@@ -56,6 +58,44 @@ class Asked(Exception):
 asking: ContextVar[bool] = ContextVar("pairfold_asking", default=False)
 
 
+class Question(NamedTuple):
+    """What is asked of arrays: all of a reduction that does not depend on their numbers.
+
+    Attributes
+    ----------
+    backend : Backend
+    fold : Fold
+    used : tuple of int
+        Which leaves are its operands.
+    extent : Extent
+    dtype : str
+        Of real results.
+    pattern : Pattern or None
+        The pairs that there are, where it is not all.
+    """
+
+    backend: Backend
+    fold: Fold
+    used: tuple[int, ...]
+    extent: Extent
+    dtype: str
+    pattern: Pattern | None
+
+    def results(self, leaves: Sequence[Leaf]) -> tuple[Any, ...]:
+        """All results, those that only derivatives use included: (…, kept, dim) each."""
+        arrays = [leaves[k].value for k in self.used]
+        if float in map(type, arrays):
+            like = next(leaf.value for leaf in leaves if not isinstance(leaf.value, float))
+            arrays = [self.backend.scalar(v, _wide(self.dtype), like) if isinstance(v, float) else v for v in arrays]
+        if asking.get():
+            raise Asked(self.backend, self.fold, arrays, self.extent, self.dtype, self.pattern)
+        return self.backend.results(self.fold, arrays, self.extent, self.dtype, self.pattern)
+
+
+# The questions of products with arrays, by all that they depend on: a product in a loop is asked for again and again.
+_products: OrderedDict[tuple[Any, ...], Question] = OrderedDict()
+
+
 class Folds(Symbolic):
     """What reduces a symbolic matrix to an array.
 
@@ -76,24 +116,26 @@ class Folds(Symbolic):
 
     def _results(self, formulas: tuple[Node, ...], reduction: Reduction, axis: int, dtype: str | None = None) -> tuple[Any, ...]:
         """All results of a reduction, those that only derivatives use included: (…, kept, dim) each."""
-        if self._kind is None:
-            raise TypeError(f"{self!r} is made of numbers alone: nothing tells its size, type or framework")
-        backend, mask = self._kind.backend, self._mask
-        dtype = dtype or backend.real(self._kind.dtype)
+        mask = self._mask
         whole, formulas, reduction, pattern = mask.apply(self, formulas, reduction, axis) if mask else (self, formulas, reduction, None)
-        fold, used = make_fold(formulas, reduction, axis)
-        first = self._an_array()
-        values = [whole.leaves[k].value for k in used]
-        arrays = [backend.scalar(v, _wide(dtype), first) if isinstance(v, float) else v for v in values]
-        lengths = [1 if n is None else n for n in self._lengths]
-        extent = Extent(self._batch, lengths[1 - axis], lengths[axis])
-        if asking.get():
-            raise Asked(backend, fold, arrays, extent, dtype, pattern)
-        results = backend.results(fold, arrays, extent, dtype, pattern)
+        question = self._question(formulas, reduction, axis, dtype, pattern)
+        results = question.results(whole.leaves)
         if mask:
-            kinds = [r.kind for r in fold.results]
+            kinds = [r.kind for r in question.fold.results]
             results = tuple(mask.put_back(r, kind, axis, len(self._batch)) for r, kind in zip(results, kinds, strict=True))
         return results
+
+    def _question(
+        self, formulas: tuple[Node, ...], reduction: Reduction, axis: int, dtype: str | None = None, pattern: Pattern | None = None
+    ) -> Question:
+        """What a reduction asks of the leaves."""
+        if self._kind is None:
+            raise TypeError(f"{self!r} is made of numbers alone: nothing tells its size, type or framework")
+        backend = self._kind.backend
+        fold, used = make_fold(formulas, reduction, axis)
+        lengths = [1 if n is None else n for n in self._lengths]
+        extent = Extent(self._batch, lengths[1 - axis], lengths[axis])
+        return Question(backend, fold, used, extent, dtype or backend.real(self._kind.dtype), pattern)
 
     def _an_array(self) -> Any:
         """One of the arrays that self is made of: it tells the framework and the device."""
@@ -639,17 +681,36 @@ class Folds(Symbolic):
             return product(self, b)
         if not is_array(b):
             raise TypeError(f"K @ b takes an array b, not {type(b).__name__}")
-        if is_complex(b) and not self._complex:
+        kind = kind_of(b)
+        if kind.dtype in COMPLEX and not self._complex:
             return self.real2complex() @ b  # type: ignore[attr-defined]
         if self._inner and self._dim != 1:
             raise ValueError(f"K @ b needs one number for each pair, but K has shape {self.shape}, in {to_string(self.formula)}")
-        columns = self._lengths[1]
-        if b.ndim == 0 or columns is not None and b.shape[-1 if b.ndim == 1 else -2] != columns:
+        columns, shape = self._lengths[1], b.shape
+        vector = len(shape) == 1
+        if not shape or columns is not None and shape[-1 if vector else -2] != columns:
             outer = self.shape[: len(self._batch) + 2]
-            raise ValueError(f"K @ b: K has shape {outer}, so b must have shape ({outer[-1]},) or ({outer[-1]}, E), not {tuple(b.shape)}")
-        weights = type(self).__new__(type(self))
-        weights._set_leaf(Leaf(readable(b) if b.ndim > 1 else readable(b)[:, None], "j"), inner=b.ndim > 1)
-        return self._without_inner()._apply("mul", weights)._along_one(Sum(accumulation_of()), -1 if b.ndim == 1 else -2)
+            raise ValueError(f"K @ b: K has shape {outer}, so b must have shape ({outer[-1]},) or ({outer[-1]}, E), not {tuple(shape)}")
+        leaf = Leaf(readable(b)[:, None] if vector else readable(b), "j")
+        if self._mask is not None or self._complex:
+            return self._weighted(leaf, not vector)._along_one(Sum(accumulation_of()), -1 if vector else -2)
+        place = next((k for k, own in enumerate(self.leaves) if same(own, leaf)), len(self.leaves))
+        leaves = (*self.leaves, leaf)
+        alike = (self.formula, self._kind, self._batch, self._lengths, kind, shape, len(leaves), place, accumulation_of())
+        question = _products.get(alike)
+        if question is None:
+            whole = self._weighted(leaf, not vector)
+            question = _products[alike] = whole._question((whole.formula,), Sum(accumulation_of()), COLUMNS)
+            if len(_products) > PRODUCTS_KEPT:
+                _products.popitem(last=False)
+        result = question.results(leaves)[0]
+        return result[..., 0] if vector else result
+
+    def _weighted(self, weights: Leaf, inner: bool) -> Any:
+        """Each pair times the number or the vector of its column."""
+        lazy = type(self).__new__(type(self))
+        lazy._set_leaf(weights, inner=inner)
+        return self._without_inner()._apply("mul", lazy)
 
     def __rmatmul__(self, b: Any) -> Any:
         """The product of an array (M,) or (…, E, M) with the (…, M, N) matrix: (…, N) or (…, E, N)."""

@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from ..codegen.cuda import FINISH_THREADS, LOG2_LEAST_LANES, PACK_THREADS, emit_module, has_numbered_partials, padded_length
-from ..codegen.layout import ALIGNMENT, Layout, ceil_div
+from ..codegen.layout import ALIGNMENT, FIRST_TASKS, FIRST_VARIABLE, ROW, WORDS_A_VARIABLE, Layout, ceil_div
 from ..codegen.mathlib_cuda import APPROXIMATE
 from ..formula.graph import Node, fingerprint
 from ..plan.plan import Numbers, Plan, make_plan
@@ -35,6 +35,7 @@ LEAST_COLUMNS = 64  # that a group of threads is worth waking for
 LONGEST_SPLIT = 1 << 30  # within a split, columns are numbered by 32-bit integers
 LARGEST_GRID = 65535  # along y and z
 PARTIAL_BYTES = 1 << 28  # that splits may add up to where blocks are uneven
+SCRATCH = slice(ROW, FIRST_TASKS)  # of a launch's words, those of scratch memory
 # CUDA's release for each version of PTX that LLVM writes for a capability.
 RELEASES = {(6, 3): "10.0", (7, 0): "11.0", (7, 1): "11.1", (7, 4): "11.4", (7, 8): "11.8", (8, 6): "12.7", (8, 7): "12.8", (8, 8): "12.9"}
 
@@ -161,6 +162,51 @@ class Current:
             _driver().cuCtxPopCurrent()
 
 
+class Phase(NamedTuple):
+    """A launch of one of a kernel's functions: its grid, threads and shared memory, and its words but for addresses."""
+
+    name: str
+    function: Any
+    grid: tuple[int, int, int]
+    threads: int
+    shared: int
+    words: tuple[int, ...]
+
+
+class Call:
+    """A kernel on arrays of given sizes, strides and types: all of its launches but for where the arrays lie.
+
+    Attributes
+    ----------
+    phases : sequence of Phase
+    scratch : sequence of int
+        The bytes of packed rows, columns and parameters, and of partials.
+    """
+
+    def __init__(self, here: Device, phases: Sequence[Phase], scratch: Sequence[int], tables: Any):
+        self.here, self.phases, self.scratch, self.tables = here, phases, scratch, tables
+        self._words = ctypes.c_int64 * len(phases[0].words)
+
+    def __call__(self, addresses: Sequence[int], outputs: Sequence[int], queue: Queue) -> None:
+        """Queue the computation for operands and outputs at these addresses."""
+        launch = _driver().cuLaunchKernel
+        with Current(self.here):
+            keep, places = _scratch(self.scratch, queue)
+            end = FIRST_VARIABLE + WORDS_A_VARIABLE * len(addresses)
+            for phase in self.phases:
+                words = list(phase.words)
+                words[SCRATCH], words[FIRST_VARIABLE:end:WORDS_A_VARIABLE] = places, addresses
+                words[end : end + len(outputs)] = outputs
+                values = self._words(*words)
+                parameters = ctypes.c_void_p(ctypes.addressof(values))
+                (status,) = launch(
+                    phase.function, *phase.grid, phase.threads, 1, 1, phase.shared, queue.stream, ctypes.addressof(parameters), 0
+                )
+                if status:
+                    raise CudaError(f"the kernel {phase.name} does not start on GPU {queue.device}: {status.name}")
+            del keep
+
+
 class Launch(NamedTuple):
     """How a kernel runs on arrays of given sizes: the words that follow from those, and each phase's grid and shared memory."""
 
@@ -216,38 +262,28 @@ class Kernel:
         self, operands: Sequence[Operand], outputs: Sequence[int], extent: Extent, queue: Queue, pattern: Pattern | None = None
     ) -> None:
         """Queue the computation; see `runtime.cpu.Kernel`. Addresses are those of the device."""
+        a_batch = [extent.kept * r.dim * bytes for r, bytes in zip(self.plan.results, self._result_bytes, strict=True)]
+        for first in range(0, extent.batches, LARGEST_GRID):
+            call = self.call(operands, extent, queue, pattern, first)
+            call([o.address for o in operands], [output + first * size for output, size in zip(outputs, a_batch, strict=True)], queue)
+
+    def call(self, operands: Sequence[Operand], extent: Extent, queue: Queue, pattern: Pattern | None = None, first: int = 0) -> Call:
+        """The computation of batches from the first on, at most `LARGEST_GRID` of them, for operands such as these."""
         here = device(queue.device)
         with Current(here):
-            a_batch = [extent.kept * r.dim * bytes for r, bytes in zip(self.plan.results, self._result_bytes, strict=True)]
             tables = [_table(o.offsets, queue) for o in operands]
-            for first in range(0, extent.batches, LARGEST_GRID):
-                batches = min(LARGEST_GRID, extent.batches - first)
-                launch = self._launch(here, batches, extent.kept, extent.reduced, pattern)
-                keep, places = _scratch(launch.scratch, queue)
-                tail: list[int] = []
-                for operand, (_, table) in zip(operands, tables, strict=True):
-                    tail += operand.address, operand.row_stride, operand.stride, table + 8 * first
-                tail += [output + first * size for output, size in zip(outputs, a_batch, strict=True)]
-                if pattern is not None:
-                    tail += blocks_of(pattern, launch.words[-2], queue)
-                head = launch.words
-                words = [*head[:5], *places, *head[5:], *tail]
-                for name, blocks in launch.packs:
-                    self._run(name, (blocks, 1, 1), PACK_THREADS, 0, words, queue)
-                self._run("tile", launch.tile, self.plan.schedule.lanes, launch.shared, words, queue)
-                if launch.finish:
-                    words[len(words) - len(tail) - len(launch.finish_words) : len(words) - len(tail)] = launch.finish_words
-                    self._run("finish", launch.finish, FINISH_THREADS, 0, words, queue)
-                del keep
-
-    def _run(self, phase: str, grid: tuple[int, int, int], threads: int, shared: int, words: Sequence[int], queue: Queue) -> None:
-        values = (ctypes.c_int64 * len(words))(*words)
-        parameters = (ctypes.c_void_p * 1)(ctypes.addressof(values))
-        (status,) = _driver().cuLaunchKernel(
-            self._functions[phase], *grid, threads, 1, 1, shared, queue.stream, ctypes.addressof(parameters), 0
-        )
-        if status:
-            raise CudaError(f"the kernel {phase} does not start on GPU {queue.device}: {status.name}")
+            launch = self._launch(here, min(LARGEST_GRID, extent.batches - first), extent.kept, extent.reduced, pattern)
+            sparse = [] if pattern is None else blocks_of(pattern, launch.words[-2], queue)
+        tail = [w for o, (_, table) in zip(operands, tables, strict=True) for w in (0, o.row_stride, o.stride, table + 8 * first)]
+        tail += [*[0] * len(self.plan.results), *sparse]
+        head, places = launch.words, [0] * len(launch.scratch)
+        words = (*head[: SCRATCH.start], *places, *head[SCRATCH.start :], *tail)
+        phases = [Phase(name, self._functions[name], (blocks, 1, 1), PACK_THREADS, 0, words) for name, blocks in launch.packs]
+        phases.append(Phase("tile", self._functions["tile"], launch.tile, self.plan.schedule.lanes, launch.shared, words))
+        if launch.finish:
+            words = (*words[: FIRST_VARIABLE - len(launch.finish_words)], *launch.finish_words, *tail)
+            phases.append(Phase("finish", self._functions["finish"], launch.finish, FINISH_THREADS, 0, words))
+        return Call(here, phases, launch.scratch, tables)
 
     @cached_property
     def _result_bytes(self) -> list[int]:
