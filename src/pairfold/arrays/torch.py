@@ -195,8 +195,8 @@ def _queue(device: Any) -> Queue | None:
 
 
 @lru_cache(maxsize=64)
-def _memory(device: Any) -> tuple[Any, Any]:
-    """`Queue.allocate` and `Queue.upload` on a device."""
+def _memory(device: Any) -> Any:
+    """`Queue.allocate`, `Queue.upload` and `Queue.record` on a device."""
 
     def allocate(bytes: int) -> tuple[Any, int]:
         scratch = torch.empty(bytes, dtype=torch.uint8, device=device)
