@@ -249,6 +249,22 @@ def test_derivatives(random):
 
 
 @frameworks
+def test_gradients_as_text(framework, random):
+    """Without a cotangent, KeOps takes the variable after those of the formula, of the category that the gradient's is not."""
+    c = setting(framework, random)
+    x, y, b, p = c.arrays
+    g, h = random.standard_normal((9, 2)), random.standard_normal((7, 2))
+    weighted = c.kernel * (c.b * g).sum(-1, keepdims=True)
+    by_rows = c.keops.Genred("Grad(Exp(-p*SqDist(x,y)) * b, x)", [*ALIASES, "g = Vj(2)"], axis=1)
+    expected = -2 * c.p * (weighted * (c.dense_x - c.dense_y)).sum(1)
+    close(by_rows(x, y, b, p, array(framework, g)), expected)
+    by_columns = c.keops.Genred("Grad(Exp(-p*SqDist(x,y)) * b, b)", [*ALIASES, "h = Vi(2)"], axis=0)
+    close(by_columns(x, y, b, p, array(framework, h)), (c.kernel * h[:, None]).sum(0))
+    with pytest.raises(ValueError, match="takes 5 arrays, not 4"):
+        c.keops.Genred("Grad(Exp(-p*SqDist(x,y)) * b, x)", ALIASES, axis=1)(x, y, b, p)
+
+
+@frameworks
 def test_no_name_of_keops_is_missing(framework):
     lazy, complex_one = module(framework).LazyTensor, module(framework).ComplexLazyTensor
     assert [name for name in documented.METHODS if not hasattr(lazy, name)] == []

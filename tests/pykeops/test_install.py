@@ -123,10 +123,12 @@ from pykeops.common.lazy_tensor import GenericLazyTensor, ComplexGenericLazyTens
 from pykeops.common.utils import axis2cat, get_tools
 from pykeops.common.operations import ConjugateGradientSolver
 from pykeops.common.get_options import get_tag_backend
+from pykeops.common.gpu_utils import get_gpu_number
 from pykeops.common.parse_type import get_sizes, get_type, complete_aliases
 assert issubclass(LazyTensor, GenericLazyTensor)
 assert pykeops.torch.LazyTensor is LazyTensor and get_tools("torch").LazyTensor is LazyTensor
 import torch
+assert get_gpu_number() == torch.cuda.device_count()
 assert get_tag_backend("auto", (torch.ones(2),), str=True) == ("CPU", "1D", "host")
 """
     python("-m", "pairfold.pykeops", "-c", program)

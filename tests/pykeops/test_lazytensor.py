@@ -390,6 +390,20 @@ def test_call_later(framework, random):
 
 
 @frameworks
+def test_what_a_reduction_calls(framework, random):
+    c = clouds(framework, random)
+    later = ((c.x_i - c.y_j) ** 2).sum(-1).sum(axis=1, call=False)
+    close(later.callfun(*later.variables), ((c.dense_x - c.dense_y) ** 2).sum(-1).sum(1)[:, None])
+    b = array(framework, random.standard_normal((7, 2)))
+    K = (-c.x_i.sqdist(c.keops.Vj(c.x))).exp()
+    solver = K.solve(c.keops.Vi(b), alpha=0.5, call=False)
+    dense = np.exp(-((c.dense_x - c.dense_x[:, 0]) ** 2).sum(-1))
+    close(solver.callfun(b, *K.variables, alpha=0.5), np.linalg.solve(dense + 0.5 * np.eye(7), np.asarray(b)), 1e-6)
+    with pytest.raises(AttributeError, match="only a reduction has a callfun"):
+        assert c.x_i.callfun
+
+
+@frameworks
 def test_symbolic_variables(framework, random):
     c = clouds(framework, random)
     Vi, Vj, Pm = c.keops.Vi, c.keops.Vj, c.keops.Pm
@@ -513,6 +527,23 @@ def test_ranges(framework, random):
 
 
 # ---- where KeOps is wrong, or refuses
+
+
+def test_gradients_of_choices(random):
+    """Where a branch is not taken its derivative does not count, nan though it may be: a root of a negative number's."""
+    torch = pytest.importorskip("torch")
+    keops = module("torch")
+    f = torch.from_numpy(random.standard_normal((8, 1))).requires_grad_()
+    y = torch.from_numpy(random.standard_normal((5, 1)))
+    f_i, y_j = keops.Vi(f), keops.Vj(y)
+    chosen = f_i.ifelse((f_i.sqrt() * y_j).exp(), f_i * f_i * f_i * y_j).sum(1)
+    (found,) = torch.autograd.grad(chosen.sum(), [f], create_graph=True)
+    x, y = f.detach().numpy(), y.numpy().T
+    root = np.sqrt(np.maximum(x, 0) + (x < 0))
+    close(chosen, np.where(x >= 0, np.exp(root * y), x**3 * y).sum(1, keepdims=True))
+    close(found, np.where(x >= 0, np.exp(root * y) * y / (2 * root), 3 * x**2 * y).sum(1, keepdims=True))
+    curved = np.exp(root * y) * (y**2 / (4 * root**2) - y / (4 * root**3))
+    close(torch.autograd.grad(found.sum(), f)[0], np.where(x >= 0, curved, 6 * x * y).sum(1, keepdims=True))
 
 
 def test_gradients_of_minima(random):

@@ -97,6 +97,15 @@ def test_tools(framework, random):
     assert isinstance(tools.get_pointer(a), int)
 
 
+def test_labels_of_clusters():
+    """In NumPy the grid has a corner at the origin, in PyTorch at the smallest coordinates, and labels are int32."""
+    points = np.array([[0.15], [0.25], [0.35], [-0.1], [0.55]])
+    assert import_module("pairfold.pykeops.numpy.cluster").grid_cluster(points, 0.2).tolist() == [1, 2, 2, 0, 3]
+    torch = pytest.importorskip("torch")
+    labels = import_module("pairfold.pykeops.torch.cluster").grid_cluster(torch.from_numpy(points + 0.1), 0.2)
+    assert labels.tolist() == [1, 1, 2, 0, 3] and labels.dtype == torch.int32
+
+
 @frameworks
 def test_clusters(framework, random):
     """A sum over near cells alone, as programs with block sparsity write it."""

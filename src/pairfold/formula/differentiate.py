@@ -12,8 +12,13 @@ from .simplify import expand, simplify
 
 
 def _times(partial: Operand, g: Node) -> Node:
+    """Their product; where a choice has not taken a branch it is 0, whatever the derivative of that branch is there, nan included."""
     if isinstance(partial, (int, float)):
         return g if partial == 1 else -g if partial == -1 else partial * g
+    for chosen, other in ((partial, g), (g, partial)):
+        if chosen.op.name == "where" and any(map(_is_zero, chosen.args[1:])):
+            condition, *branches = chosen.args
+            return apply("where", condition, *(const(0) if _is_zero(b) else _times(value_of(b) or b, other) for b in branches))
     return partial * g
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from . import complex as of_complex
 from .complex import Complex, from_real
 from .differentiate import adjoint_operator, divergence, jacobian, jvp, laplacian, trace_operator, vjp
-from .graph import Node, apply, const, value_of, var
+from .graph import Node, apply, const, value_of, var, variables
 from .operators import concat, extract, spread, zeros
 
 
@@ -28,7 +28,7 @@ class Spelling:
     attributes : tuple of type
         Types of the static parameters behind the operands: int or tuple.
     optional : int
-        How many of the last of them may be left out.
+        How many of the last of these, or of the operands where there are none, may be left out.
     """
 
     build: Callable[..., Node]
@@ -95,7 +95,11 @@ def _categorised(index: int, dim: int, category: int) -> Node:
 # ---- derivatives
 
 
-def _gradient(f: Node, v: Node, e: Node) -> Node:
+def _gradient(f: Node, v: Node, e: Node | None = None) -> Node:
+    if e is None:  # as in KeOps the next variable, of the other category
+        if _checked(v).attrs[0] == "p":
+            raise ValueError(f"by a parameter, {v}, the cotangent must be given, as Grad(F,p,e)")
+        e = var("j" if v.attrs[0] == "i" else "i", 1 + max(u.attrs[1] for u in variables((f, v))), f.dim)
     (found,) = vjp(f, [_checked(v)], e)
     return zeros(v.dim) if found is None else found
 
@@ -179,7 +183,7 @@ SPELLINGS: dict[str, Spelling] = {
     "TensorDot": Spelling(lambda a, b, *attrs: apply("tensordot", a, b, attrs=attrs), 2, (tuple,) * 5, optional=1),
     "Factorize": Spelling(lambda f, *shared: f, -1),
     "AutoFactorize": Spelling(lambda f: f, 1),
-    "Grad": Spelling(_gradient, 3),
+    "Grad": Spelling(_gradient, 3, optional=1),
     "Diff": Spelling(_differential, 3),
     "Grad_WithSavedForward": Spelling(_with_saved(_gradient), 4),
     "Diff_WithSavedForward": Spelling(_with_saved(_differential), 4),

@@ -16,7 +16,7 @@ from functools import lru_cache
 from math import inf, isfinite
 from typing import Any, NoReturn
 
-from .graph import Node, apply, const, topological, value_of
+from .graph import Node, apply, const, topological, value_of, variables
 from .keops import SPELLINGS, Spelling
 from .operator import OPERATORS
 from .operators import power
@@ -399,10 +399,11 @@ class Reader:
             arguments = [Item(self.places[name.start], name.start, name.start), *arguments]
         operands, parameters = self._split(name, spelling, arguments)
         node = self._built(lambda: spelling.build(*operands, *parameters), name)
-        if node.op.name == "var" and name.text in ("Vi", "Vj", "Pm", "Var"):
-            other = self.variables.setdefault(node.attrs[1], node)
-            if other.attrs[:3] != node.attrs[:3]:
-                self._fail(f"variable {node.attrs[1]} is {_variable(other)} already", name)
+        if name.text in ("Vi", "Vj", "Pm", "Var") or len(operands) < spelling.arity:  # it has made a variable
+            for made in variables((node,)):
+                other = self.variables.setdefault(made.attrs[1], made)
+                if other.attrs[:3] != made.attrs[:3]:
+                    self._fail(f"variable {made.attrs[1]} is {_variable(other)} already", name)
         return Item(node, name.start, closed.start + 1)
 
     def _split(self, name: Token, spelling: Spelling, arguments: list[Item]) -> tuple[list[Node], list[Any]]:
@@ -427,7 +428,8 @@ def _arguments(spelling: Spelling) -> str:
     """What a function takes, in words."""
     if spelling.arity < 0:
         return "one formula or more"
-    parts = [f"{spelling.arity} formula{'s' * (spelling.arity != 1)}"] * (spelling.arity > 0)
+    formulas = spelling.arity - (0 if spelling.attributes else spelling.optional)
+    parts = [f"{formulas} formula{'s' * (formulas != 1)}"] * (formulas > 0)
     required = spelling.attributes[: len(spelling.attributes) - spelling.optional]
     for kind in dict.fromkeys(required):
         count = required.count(kind)

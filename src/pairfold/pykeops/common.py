@@ -15,7 +15,7 @@ from .lazytensor import ComplexGenericLazyTensor, GenericLazyTensor
 
 __all__ = [
     "ComplexGenericLazyTensor", "GenericLazyTensor", "axis2cat", "c_type", "cat2axis", "check_broadcasting", "complete_aliases",
-    "get_sizes", "get_tag_backend", "get_tools", "get_type", "is_complex_lazytensor", "is_scalar_and_equals", "max_tuple",
+    "get_gpu_number", "get_sizes", "get_tag_backend", "get_tools", "get_type", "is_complex_lazytensor", "is_scalar_and_equals", "max_tuple",
     "pyKeOps_Message", "pyKeOps_Print", "pyKeOps_Warning", "same_or_one_test",
 ]  # fmt: skip
 
@@ -102,6 +102,13 @@ def is_complex_lazytensor(x: Any) -> bool:
 
 
 # ---- devices and messages
+
+
+def get_gpu_number() -> int:
+    """How many GPUs there are."""
+    from ..runtime import cuda
+
+    return cuda.count()
 
 
 def get_tag_backend(backend: str, variables: Sequence[Any], str: bool = False) -> tuple[Any, Any, Any]:

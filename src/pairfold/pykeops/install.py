@@ -19,7 +19,7 @@ MODULES = {
     "pykeops.torch.cluster": "torch.cluster", "pykeops.numpy.cluster": "numpy.cluster",
     "pykeops.common": "(common)", "pykeops.common.utils": "(common)", "pykeops.common.parse_type": "(common)",
     "pykeops.common.get_options": "(common)", "pykeops.common.operations": "(solve)", "pykeops.common.lazy_tensor": "(common)",
-    "pykeops.common.keops_io": "(common)",
+    "pykeops.common.keops_io": "(common)", "pykeops.common.gpu_utils": "(common)",
     "keopscore": "keopscore", "keopscore.config": "(config)", "keopscore.config.config": "(config)",
     "keopscore.config.cuda": "(config)", "keopscore.config.openmp": "(config)", "keopscore.config.base_config": "(config)",
 }  # fmt: skip

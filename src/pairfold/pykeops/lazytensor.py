@@ -661,6 +661,17 @@ class GenericLazyTensor:
         return made() if call and known and not waits else made
 
     @property
+    def callfun(self) -> Any:
+        """What a reduction calls, the arrays of its variables behind those that it is given: a `Genred` or a `KernelSolve`."""
+        if not self._is_reduced:
+            raise AttributeError("only a reduction has a callfun, such as K.sum(axis=1, call=False)")
+        formula = self._written(self._formulas[0])
+        if self.reduction_op == "Solve":
+            unknown = next(v for v in self.symbolic_variables if v[0] == self.varindex)
+            return self.KernelSolve(formula, [], f"Var({','.join(map(str, unknown))})", self.axis)
+        return self.Genred(formula, [], self.reduction_op, self.axis, opt_arg=self.opt_arg, formula2=self.formula2)
+
+    @property
     def formula2(self) -> str | None:
         """The weights' formula, of a reduction that has some."""
         return self._written(self._formulas[1]) if self._is_reduced and len(self._formulas) > 1 else None

@@ -1,11 +1,17 @@
 """`pykeops.numpy.cluster`."""
 
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ... import cluster
 from ...cluster import (
     cluster_centroids,
     cluster_ranges,
     cluster_ranges_centroids,
     from_matrix,
-    grid_cluster,
     sort_clusters,
     swap_axes,
 )
@@ -19,3 +25,8 @@ __all__ = [
     "sort_clusters",
     "swap_axes",
 ]
+
+
+def grid_cluster(x: Any, size: Any) -> Any:
+    """As `pairfold.cluster.grid_cluster`, but that a corner of a cell lies at the origin."""
+    return cluster.grid_cluster(np.floor(x / size), 1)
