@@ -252,8 +252,8 @@ class Fold:
         contracted = contraction(self.oriented, self.reduction, bits)
         if not isinstance(contracted, Contraction):
             return differences
-        centre, far = _centre(contracted, operands, extent, bits)
-        if contracted.scale is None and not far:
+        centre, mean_square = _centre(contracted, operands, extent, bits)
+        if contracted.scale is None and not _is_far(centre, mean_square):
             contracted = contraction(self.oriented, self.reduction, bits, centred=False)
             assert isinstance(contracted, Contraction)
         operands_and_centre = [*operands, operand_of(centre, False, (extent.batches,))]
@@ -297,18 +297,21 @@ def _measured(formula: Node, reduction: Reduction, axis: int, operands: Sequence
     return values
 
 
-def _centre(contracted: Contraction, operands: Sequence[Operand], extent: Extent, bits: int) -> tuple[np.ndarray, bool]:
-    """A point among each batch's columns, (batches, dim), and whether they lie far from the origin for their spread.
+def _centre(contracted: Contraction, operands: Sequence[Operand], extent: Extent, bits: int) -> tuple[np.ndarray, np.ndarray]:
+    """A point among each batch's columns, (batches, dim), and the mean of their squared norms, (batches,).
 
     Any point is right; a central one leaves the norms small, and the mean of some columns is central enough.
     """
     count = min(extent.reduced, COLUMNS_FOR_CENTRE)
-    mean = _measured(contracted.sample, Sum(), 1, operands, Extent(extent.batch, 1, count), bits)[:, 0] / count
-    centre, mean_square = mean[:, :-1].copy(), mean[:, -1]
-    with np.errstate(all="ignore"):
-        square = (centre * centre).sum(1)
-        far = not (square <= FAR * (mean_square - square)).all()  # nan too
-    return centre, far
+    sums = _measured(contracted.sample, Sum(), 1, operands, Extent(extent.batch, 1, count), bits)
+    sums /= count
+    return sums[:, 0, :-1], sums[:, 0, -1]
+
+
+def _is_far(centre: np.ndarray, mean_square: np.ndarray) -> bool:
+    """Whether the columns of some batch lie far from the origin for their spread."""
+    square = np.square(centre, dtype=float).sum(1)
+    return not (square <= FAR * (mean_square - square)).all()  # nan too
 
 
 def _largest_exponent(contracted: Contraction, operands: Sequence[Operand], extent: Extent, bits: int) -> float:
@@ -324,7 +327,7 @@ def _largest_exponent(contracted: Contraction, operands: Sequence[Operand], exte
     scale: float | np.ndarray | None = value_of(contracted.scale)
     if scale is None:
         scale = _measured(contracted.scale, Sum(), 1, operands, Extent(extent.batch, 1, 1), bits)
-    return float(np.max(scale * norms))  # nan where something is
+    return float((scale * norms).max())  # nan where something is
 
 
 @dataclass(frozen=True)
