@@ -147,6 +147,26 @@ print("right")
     assert done.stdout == "right\n", done.stderr
 
 
+def test_tracers_are_refused():
+    """What records tensors cannot record kernels: not a wrong number later, nor an address that is none."""
+    torch = pytest.importorskip("torch")
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    x, y = torch.randn(5, 3), torch.randn(7, 3)
+
+    def f(x):
+        return (-((Vi(x) - Vj(y)) ** 2).sum(-1)).exp().sum(1)
+
+    with pytest.raises(RuntimeError, match=r"torch\.jit\.trace cannot record a fold"):
+        torch.jit.trace(f, x)
+    with pytest.raises(RuntimeError, match="make_fx cannot record a fold"):
+        make_fx(f)(x)
+    with FakeTensorMode() as mode, pytest.raises(RuntimeError, match="without numbers .* cannot record a fold"):
+        y = mode.from_tensor(y)
+        f(mode.from_tensor(x))
+
+
 @pytest.mark.parametrize("dtype", ["float64", "bool"])
 def test_truth_values_combine_as_in_numpy(dtype):
     x, y = (X[:, :1] > 0, Y[:, :1] > 0) if dtype == "bool" else (X[:, :1], Y[:, :1])

@@ -110,6 +110,10 @@ class TorchBackend(Backend):
         return torch.is_grad_enabled() and any(a.requires_grad for a in arrays)
 
     def results(self, fold: Fold, arrays: Sequence[Any], extent: Extent, dtype: str, pattern: Pattern | None = None) -> tuple[Any, ...]:
+        results = _uncompiled() if "torch._dynamo" in sys.modules else TorchBackend._results
+        return results(self, fold, arrays, extent, dtype, pattern)
+
+    def _results(self, fold: Fold, arrays: Sequence[Any], extent: Extent, dtype: str, pattern: Pattern | None) -> tuple[Any, ...]:
         if self.differentiable(arrays):
             if fold.reduction.selects and extent.reduced:
                 return self._selected(fold, arrays, extent, dtype, pattern)
@@ -167,10 +171,10 @@ class TorchBackend(Backend):
         ]
         if any(torch._C._functorch.is_legacy_batchedtensor(a) for a in arrays):
             raise RuntimeError("batched gradients by is_grads_batched=True or vectorize=True are not supported: use torch.func.vmap")
+        _refuse_tracers(arrays)
         if extent.pairs:
             arrays = [a.resolve_neg() for a in arrays]  # kept until the kernel is done
-            launch = _uncompiled() if "torch._dynamo" in sys.modules else TorchBackend._launch
-            launch(self, fold, arrays, outputs, extent, dtype, pattern)
+            self._launch(fold, arrays, outputs, extent, dtype, pattern)
             del arrays  # named here, so that nobody who rewrites this frame (torch.compile does) frees them any earlier
         empty = slice(None) if extent.reduced == 0 else pattern.empty if pattern is not None and pattern.empty.any() else None
         if empty is not None:
@@ -179,10 +183,29 @@ class TorchBackend(Backend):
         return tuple(outputs)
 
 
-@lru_cache(maxsize=1)
+def _refuse_tracers(arrays: Sequence[Any]) -> None:
+    """Refuse what stands for tensors to come: kernels read numbers, and leave nothing behind that a recorded program could repeat."""
+    found = ""
+    if torch.jit.is_tracing():
+        found = "torch.jit.trace"
+    elif any(torch._is_functional_tensor(a) or type(a).__name__ in ("FakeTensor", "FunctionalTensor") for a in arrays):
+        found = "a tensor without numbers (torch.export, fake tensors)"
+    elif torch._C._len_torch_dispatch_stack() and (proxies := sys.modules.get("torch.fx.experimental.proxy_tensor")):
+        found = "make_fx" if proxies.get_proxy_mode() is not None else ""
+    if found:
+        raise RuntimeError(
+            f"{found} cannot record a fold over pairs: trace the parts around it, or use torch.compile, which runs it as it is"
+        )
+
+
+_kept_out: list[Any] = []
+
+
 def _uncompiled() -> Any:
-    """`TorchBackend._launch`, into which torch.compile does not look."""
-    return torch.compiler.disable(TorchBackend._launch)
+    """`TorchBackend._results`, into which torch.compile does not look."""
+    if not _kept_out:
+        _kept_out.append(torch.compiler.disable(TorchBackend._results))
+    return _kept_out[0]
 
 
 def _queue(device: Any) -> Queue | None:
