@@ -478,3 +478,55 @@ def test_messages(act, parts):
         act(Vi(np.ones(5)) * Vj(np.ones(7)))
     for part in parts:
         assert part in str(caught.value)
+
+
+def test_ranges_of_columns_that_are_neighbours_become_one(random):
+    rows, columns = [[0, 3], [3, 7], [7, 8]], [[4, 6], [0, 2], [2, 4], [5, 5], [1, 3], [5, 9], [3, 3], [0, 9]]
+    pattern = Pattern.of(rows, [4, 6, 8], columns, (8, 9))
+    assert pattern.columns.tolist() == [[0, 6], [1, 3], [5, 9], [0, 9]] and pattern.slices.tolist() == [0, 1, 3, 4]
+    assert pattern.pairs == 3 * 6 + 4 * 6 + 9 and pattern.typical_rows == 2
+    assert pattern.T.T.columns.tolist() == pattern.columns.tolist()
+    mine = np.array([[0, 2], [3, 5]])
+    pattern = Pattern.of(np.array([[0, 1], [1, 2]]), np.array([1, 2]), mine, (2, 9))
+    mine[:] = 100
+    assert pattern.columns.tolist() == [[0, 2], [3, 5]]
+
+
+def test_ranges_are_read_once_until_they_change(random):
+    x, y, b = random.standard_normal((40, 2)), random.standard_normal((30, 2)), random.standard_normal((30, 1))
+    edges = np.arange(0, 41, 10)
+    rows = np.stack([edges[:-1], edges[1:]], 1)
+    columns = np.array([[0, 10], [10, 20], [20, 30], [0, 30]])
+    six = (rows, np.arange(1, 5), columns, np.array([[0, 10], [10, 20], [20, 30]]), np.array([2, 4, 6]), rows[[0, 3, 1, 3, 2, 3]])
+    dense = np.exp(-((x[:, None] - y) ** 2).sum(-1))
+
+    def product():
+        K = (-((Vi(x) - Vj(y)) ** 2).sum(-1)).exp()
+        K.ranges = six
+        return K @ b
+
+    def expected():
+        there = np.zeros((40, 30))
+        for (first, last), (start, stop) in zip(rows, columns, strict=True):
+            there[first:last, start:stop] = 1
+        return (dense * there) @ b
+
+    np.testing.assert_allclose(product(), expected(), rtol=1e-10, atol=1e-12)
+    columns[0] = [5, 25]  # in the memory that the ranges are read from
+    np.testing.assert_allclose(product(), expected(), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_tiles_of_few_points(dtype, random):
+    """Where ranges are short and the work is long, kernels own one vector of rows."""
+    size, count = 11, 130
+    x, y, b = (random.standard_normal((size * count, d)).astype(dtype) for d in (3, 3, 2))
+    edges = np.arange(count + 1) * size
+    ranges, keep = np.stack([edges[:-1], edges[1:]], 1), random.random((count, count)) < 0.2
+    keep[3] = False
+    K = (-((Vi(x) - Vj(y)) ** 2).sum(-1)).exp().blocks(ranges, ranges, keep)
+    there = np.kron(keep, np.ones((size, size)))
+    dense = there * np.exp(-((x[:, None].astype(float) - y) ** 2).sum(-1))
+    tolerance = 1e-4 if dtype == "float32" else 1e-10
+    np.testing.assert_allclose(K @ b, dense @ b, rtol=tolerance, atol=tolerance)
+    np.testing.assert_allclose(K.T @ b, dense.T @ b, rtol=tolerance, atol=tolerance)

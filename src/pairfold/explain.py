@@ -145,7 +145,7 @@ def explain(
     # Where there are no pairs there are no data to look at.
     route = fold.route(operands, extent, bits) if extent.pairs else Route(fold.oriented, operands)
     numbers = route.numbers(bits, result)
-    vectors = cpu.vectors_of_few_rows(extent, bits)
+    vectors = cpu.vectors_of_few_rows(extent, bits, pattern)
     plan = make_plan(
         route.formulas, fold.reduction, numbers, cpu.machine(), pattern is not None, contracted=route.contracted, vectors=vectors
     )

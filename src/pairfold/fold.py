@@ -156,7 +156,7 @@ class Fold:
             self._run_on_gpu(operands, outputs, extent, bits, result, queue, pattern)
             return
         route = self.route(operands, extent, bits)
-        vectors = cpu.vectors_of_few_rows(extent, bits)
+        vectors = cpu.vectors_of_few_rows(extent, bits, pattern)
         kernel = cpu.kernel(route.formulas, self.reduction, route.numbers(bits, result), pattern is not None, route.contracted, vectors)
         kernel(route.operands, outputs, extent, pattern)
         del route  # it keeps the centre, which the kernel knows by address alone

@@ -268,10 +268,16 @@ _kernels: OrderedDict[tuple[object, ...], Kernel] = OrderedDict()
 _lock = Lock()
 
 
-def vectors_of_few_rows(extent: Extent, bits: int) -> int:
-    """How many vectors hold all rows, where these are so few, and the work so long, that they are worth a kernel of their own; else 0."""
-    vectors = ceil_div(extent.kept, host().vector_bits // bits)
-    return vectors if vectors < MOST_FEW and extent.pairs >= PAIRS_WORTH_A_KERNEL else 0
+def vectors_of_few_rows(extent: Extent, bits: int, pattern: Pattern | None = None) -> int:
+    """How many vectors hold all rows, where these are so few, and the work so long, that they are worth a kernel of their own; else 0.
+
+    Where the ranges of a pattern are as short, one: it leaves the fewest places of vectors empty.
+    """
+    rows, pairs = (extent.kept, extent.pairs) if pattern is None else (pattern.typical_rows, extent.batches * pattern.pairs)
+    vectors = ceil_div(rows, host().vector_bits // bits)
+    if vectors >= MOST_FEW or pairs < PAIRS_WORTH_A_KERNEL:
+        return 0
+    return vectors if pattern is None else 1
 
 
 def known(

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
+
+PATTERNS_KEPT = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,7 +24,7 @@ class Pattern:
     slices : ndarray of int64, (R + 1,)
         Which of `columns` a range of rows meets: those from ``slices[k]`` to ``slices[k + 1]``.
     columns : ndarray of int64, (S, 2)
-        Ranges of columns, in order and without overlap for each range of rows.
+        Ranges of columns, in order, without overlap and without neighbours that are one range, for each range of rows.
     shape : (int, int)
         Of the matrix.
     """
@@ -72,11 +75,9 @@ class Pattern:
         counts = np.concatenate([counts, np.zeros(len(gaps), np.int64)])[order]
         begins = np.concatenate([begins, np.zeros(len(gaps), np.int64)])[order]
         slices = np.concatenate([[0], np.cumsum(counts)])
-        taken = columns[np.repeat(begins - slices[:-1], counts) + np.arange(slices[-1])]
-        owner = np.repeat(np.arange(len(counts)), counts)
-        taken = taken[np.lexsort((taken[:, 1], taken[:, 0], owner))]
-        _refuse_twice(everything[order], taken, owner)
-        return Pattern(everything[order], slices, taken, shape)
+        in_place = len(counts) == len(ends) and bool((begins == slices[:-1]).all()) and slices[-1] == len(columns)
+        taken = columns.copy() if in_place else columns[np.repeat(begins - slices[:-1], counts) + np.arange(slices[-1])]
+        return _in_order(everything[order], slices, taken, shape)
 
     @staticmethod
     def of_tiles(rows: Any, columns: Any, shape: tuple[int, int]) -> Pattern:
@@ -97,9 +98,7 @@ class Pattern:
         rows, columns = (_ranges(r, length, what) for r, length, what in zip((rows, columns), shape, ("rows", "columns"), strict=True))
         if len(rows) != len(columns):
             raise ValueError(f"{len(rows)} ranges of rows and {len(columns)} of columns: a tile is one of each")
-        made = _cut(rows, columns, shape)
-        _refuse_twice(made.rows, made.columns, np.repeat(np.arange(len(made.rows)), np.diff(made.slices)))
-        return made
+        return _cut(rows, columns, shape)
 
     @staticmethod
     def of_six(ranges: Sequence[Any], shape: tuple[int, int]) -> Pattern:
@@ -109,10 +108,18 @@ class Pattern:
                 "ranges are six arrays (ranges_i, slices_i, redranges_j, ranges_j, slices_j, redranges_i), not a tuple of "
                 + str(len(ranges))
             )
-        rows, slices, columns, *transposed = [on_host(r) for r in ranges]
-        pattern = Pattern.of(rows, slices, columns, shape)
-        rows, slices, columns = transposed
-        pattern.__dict__["T"] = Pattern.of(rows, slices, columns, (shape[1], shape[0]))
+        arrays = [on_host(r) for r in ranges]
+        # Programs set the same ranges again and again: GeomLoss does for each of its reductions.
+        name = (shape, *((a.shape, a.dtype, sha256(a.tobytes()).digest()) for a in arrays))
+        pattern = _known.get(name)
+        if pattern is None:
+            rows, slices, columns, *transposed = arrays
+            pattern = Pattern.of(rows, slices, columns, shape)
+            rows, slices, columns = transposed
+            pattern.__dict__["T"] = Pattern.of(rows, slices, columns, (shape[1], shape[0]))
+            _known[name] = pattern
+            if len(_known) > PATTERNS_KEPT:
+                _known.pop(next(iter(_known)), None)
         return pattern
 
     @cached_property
@@ -133,6 +140,12 @@ class Pattern:
         return np.repeat(met == 0, self.rows[:, 1] - self.rows[:, 0])
 
     @cached_property
+    def typical_rows(self) -> int:
+        """The length of a range of rows that meets some column, on average."""
+        lengths = (self.rows[:, 1] - self.rows[:, 0])[np.diff(self.slices) > 0]
+        return int(lengths.sum()) // max(1, len(lengths))
+
+    @cached_property
     def T(self) -> Pattern:  # noqa: N802  # NumPy's name
         """The pattern of the transposed matrix."""
         return _cut(self.columns, np.repeat(self.rows, np.diff(self.slices), axis=0), (self.shape[1], self.shape[0]))
@@ -148,6 +161,9 @@ class Pattern:
         return np.ascontiguousarray(np.stack([first, there, self.slices[owner], self.slices[owner + 1]], axis=1))
 
 
+_known: dict[tuple[Any, ...], Pattern] = {}
+
+
 def on_host(array: Any) -> np.ndarray:
     """What a user gives as ranges: a list, or an array of any framework."""
     return np.asarray(array.detach().cpu() if hasattr(array, "detach") else array)
@@ -161,15 +177,46 @@ def _cut(rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int]) -> Patte
     stretch = np.repeat(first - np.concatenate([[0], np.cumsum(counts)[:-1]]), counts) + np.arange(counts.sum())
     met = np.repeat(columns, counts, axis=0)
     slices = np.concatenate([[0], np.cumsum(np.bincount(stretch, minlength=len(edges) - 1))])
-    order = np.lexsort((met[:, 1], met[:, 0], stretch))
-    return Pattern(np.stack([edges[:-1], edges[1:]], axis=1), slices, met[order], shape)
+    return _in_order(np.stack([edges[:-1], edges[1:]], axis=1), slices, met[np.argsort(stretch, kind="stable")], shape)
+
+
+def _in_order(rows: np.ndarray, slices: np.ndarray, columns: np.ndarray, shape: tuple[int, int]) -> Pattern:
+    """The pattern of ranges of columns in any order for each range of rows; neighbours become one.
+
+    Raises
+    ------
+    ValueError
+        Where ranges of columns of the same rows overlap: pairs are there or not.
+    """
+    there = columns[:, 0] < columns[:, 1]
+    if not there.all():
+        columns, slices = columns[there], np.concatenate([[0], np.cumsum(there)])[slices]
+    first = np.zeros(len(columns) + 1, dtype=bool)  # whether the rows' ranges begin there
+    first[slices] = True
+    begins, ends = columns[1:, 0], columns[:-1, 1]
+    if not (first[1:-1] | (begins >= ends)).all():
+        owner = np.repeat(np.arange(len(rows)), np.diff(slices))
+        columns = columns[np.lexsort((columns[:, 0], owner))]
+        begins, ends = columns[1:, 0], columns[:-1, 1]
+        twice = np.flatnonzero(~first[1:-1] & (begins < ends))
+        if len(twice):
+            k = twice[0]
+            raise ValueError(
+                f"the ranges {columns[k].tolist()} and {columns[k + 1].tolist()} of columns overlap, "
+                f"and the rows {rows[owner[k]].tolist()} meet both: a pair is there once"
+            )
+    first[1:-1] |= begins != ends
+    if not first[:-1].all():
+        columns = np.stack([columns[first[:-1], 0], columns[first[1:], 1]], axis=1)
+        slices = np.concatenate([[0], np.cumsum(first[:-1])])[slices]
+    return Pattern(rows, slices, np.ascontiguousarray(columns), shape)
 
 
 def _whole_numbers(array: Any, what: str) -> np.ndarray:
     array = np.asarray(array)
     if array.dtype.kind not in "iu" and array.size:
         raise TypeError(f"{what} are counted in whole numbers, not in {array.dtype}: convert them first, e.g. to int64")
-    return array.astype(np.int64)
+    return array.astype(np.int64, copy=False)
 
 
 def _ranges(ranges: Any, length: int, what: str) -> np.ndarray:
@@ -181,16 +228,3 @@ def _ranges(ranges: Any, length: int, what: str) -> np.ndarray:
     if wrong.any():
         raise ValueError(f"the range {array[wrong][0].tolist()} of {what} does not lie within 0 and {length}")
     return array
-
-
-def _refuse_twice(rows: np.ndarray, columns: np.ndarray, owner: np.ndarray) -> None:
-    """Pairs are there or not: ranges of columns, in order for each of the rows that own them, must not overlap."""
-    there = columns[:, 0] < columns[:, 1]
-    columns, owner = columns[there], owner[there]
-    twice = np.flatnonzero((owner[1:] == owner[:-1]) & (columns[1:, 0] < columns[:-1, 1]))
-    if len(twice):
-        k = twice[0]
-        raise ValueError(
-            f"the ranges {columns[k].tolist()} and {columns[k + 1].tolist()} of columns overlap, and the rows {rows[owner[k]].tolist()} "
-            "meet both: a pair is there once"
-        )
