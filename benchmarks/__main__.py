@@ -20,8 +20,10 @@ from .systems import SYSTEMS, available, environment
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Pairfold beside its peers on fixed workloads.")
-    parser.add_argument("command", choices=["cpu", "table", "chart"], help="measure on a kind of device, or show the newest results again")
-    parser.add_argument("--kind", default="cpu", help="for table and chart: results of which kind (cpu)")
+    parser.add_argument(
+        "command", choices=["cpu", "cuda", "table", "chart"], help="measure on a kind of device, or show the newest results again"
+    )
+    parser.add_argument("--kind", default="cpu", choices=["cpu", "cuda"], help="for table and chart: results of which kind (cpu)")
     parser.add_argument("--threads", type=int, default=cores(), help="threads for every system (all cores)")
     parser.add_argument("--rounds", type=int, default=7, help="turns that each system gets on each workload (7)")
     parser.add_argument("--systems", nargs="+", choices=list(SYSTEMS), default=list(SYSTEMS), help="who is measured (all)")
@@ -38,7 +40,7 @@ def measure(kind: str, options: argparse.Namespace, cache: Path) -> dict[str, An
     from .workloads import RIDGES_AT_SCALE, SPARSE, WORKLOADS
 
     target, threads, rounds = TARGETS[kind], options.threads, options.rounds
-    systems = available(options.systems)
+    systems = available(options.systems, kind)
     if not systems:
         sys.exit("error: none of the systems can be imported")
     run: dict[str, Any] = {
@@ -46,7 +48,7 @@ def measure(kind: str, options: argparse.Namespace, cache: Path) -> dict[str, An
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "threads": threads,
         "titles": {name: f"{system.title} {system.version() or ''}".strip() for name, system in systems.items()},
-        "machine": machine.describe(),
+        "machine": machine.describe(kind),
         "rows": [],
     }
 
@@ -64,7 +66,13 @@ def measure(kind: str, options: argparse.Namespace, cache: Path) -> dict[str, An
                 add(*m.ridge_at_scale(workload, systems, target, threads))
         if options.only in SPARSE.name:
             add(m.sparse(systems["pairfold"], target, threads, rounds))
-    if options.only or kind != "cpu":
+    if options.only:
+        return run
+    if kind == "cuda":
+        lazy = {name: system for name, system in systems.items() if name != "torch"}
+        add(*m.tiny_calls_cuda(lazy, target, threads, repeats=3))
+        add(m.memory_cuda(lazy, target, threads))
+        add(*m.first_calls_cuda(lazy, threads, repeats={"pairfold": 3, "keops": 1}))
         return run
     add(*m.first_calls(systems, threads, repeats={"pairfold": 5, "keops": 3}))
     add(m.imports(systems, threads, cache, repeats=9))

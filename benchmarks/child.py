@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from . import workloads as w
-from .systems import SYSTEMS
+from .systems import SYSTEMS, System
+from .targets import TARGETS
 
 
 def first_call(lazy_tensor: Any) -> dict[str, float]:
@@ -96,6 +97,17 @@ def high_water_mark() -> int:
     return 0
 
 
+def first_call_cuda(system: System, threads: int) -> dict[str, float]:
+    """From the system's import to the result, by a process in which PyTorch works on the GPU."""
+    target = TARGETS["cuda"]
+    points = w.FIRST_CALL_WORKLOAD.draw().on(target, "torch")
+    (points.x @ points.y.T).sum().item()
+    start = time.perf_counter()
+    w.gauss(system.lazy_tensor("torch", threads), points)
+    target.wait()
+    return {"seconds": time.perf_counter() - start}
+
+
 TASKS: dict[str, Callable[[Any], dict[str, float]]] = {
     "first_call": first_call,
     "tiny": tiny,
@@ -106,6 +118,9 @@ TASKS: dict[str, Callable[[Any], dict[str, float]]] = {
 
 def main() -> None:
     task, system, threads = sys.argv[1:]
+    if task == "first_call_cuda":
+        print("\n" + json.dumps(first_call_cuda(SYSTEMS[system], int(threads))))
+        return
     lazy_tensor = SYSTEMS[system].lazy_tensor("numpy", int(threads))
     print("\n" + json.dumps(TASKS[task](lazy_tensor)))
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 PACKAGES = ("pairfold", "numpy", "llvmlite", "torch", "pykeops")
+PACKAGES_OF = {"cuda": ("cuda-bindings", "triton")}
 
 
 def cores() -> int:
@@ -34,11 +36,27 @@ def installed(name: str) -> str | None:
         return None
 
 
-def describe() -> dict[str, Any]:
-    """Processor, LLVM's name for it, system, versions, and how busy the machine was."""
+def gpu() -> dict[str, Any]:
+    """PyTorch's current GPU and its driver."""
+    import torch
+
+    properties = torch.cuda.get_device_properties(0)
+    version = Path("/proc/driver/nvidia/version")
+    driver = re.search(r"\d+\.\d+\.\d+", version.read_text()) if version.exists() else None
+    return {
+        "gpu": properties.name,
+        "capability": f"{properties.major}.{properties.minor}",
+        "multiprocessors": properties.multi_processor_count,
+        "driver": driver and driver[0],
+        "cuda": torch.version.cuda,
+    }
+
+
+def describe(kind: str = "cpu") -> dict[str, Any]:
+    """Processor, LLVM's name for it, system, versions, how busy the machine was, and the GPU where one is measured."""
     import llvmlite.binding as llvm
 
-    return {
+    return (gpu() if kind == "cuda" else {}) | {
         "cpu": cpu_model(),
         "llvm_cpu": llvm.get_host_cpu_name(),
         "cores": cores(),
@@ -46,5 +64,5 @@ def describe() -> dict[str, Any]:
         "architecture": platform.machine(),
         "python": platform.python_version(),
         "load_before": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
-        "packages": {name: installed(name) for name in PACKAGES},
+        "packages": {name: installed(name) for name in (*PACKAGES, *PACKAGES_OF.get(kind, ()))},
     }

@@ -16,7 +16,9 @@ from typing import Any
 import numpy as np
 
 from . import workloads as w
+from .child import warm
 from .peak import Peak
+from .peak_cuda import CudaPeak, pairs_per_second
 from .systems import System, environment
 from .targets import Target
 
@@ -63,31 +65,43 @@ def speed(workload: w.Workload, systems: Mapping[str, System], target: Target, t
     """One row of the table: every system on one workload, its errors, and the machine's peak where the operations are known."""
     formula = workload.formula
     points = workload.draw()
-    placed = points.on(target, formula.framework)
+    framework = target.framework or formula.framework
+    placed = points.on(target, framework)
     calls: dict[str, Callable[[], object]] = {}
     found: dict[str, dict[str, Any]] = {}
     for name, system in systems.items():
-        lazy_tensor = system.lazy_tensor(formula.framework, threads)
+        program = system.program(formula, framework, threads)
+        if program is None:
+            continue
 
-        def call(lazy_tensor: Any = lazy_tensor) -> tuple[Any, ...]:
-            outputs = formula.program(lazy_tensor, placed)
+        def call(program: w.Program = program) -> tuple[Any, ...]:
+            outputs = program(placed)
             target.wait()
             return outputs
 
-        outputs = tuple(np.asarray(t.detach().cpu() if hasattr(t, "detach") else t) for t in call())
+        try:
+            outputs = tuple(np.asarray(t.detach().cpu() if hasattr(t, "detach") else t) for t in call())
+        except RuntimeError as error:
+            if "out of memory" not in str(error):
+                raise
+            print(f"{workload.name}: {system.title} runs out of memory", file=sys.stderr)
+            continue
         found[name] = errors(formula.compare(outputs, points))
+        del outputs
         calls[name] = call
-    peak = Peak(threads) if target.kind == "cpu" and workload.operations else None
-    if peak:
-        calls["peak"] = peak.run
-    timings = interleaved(calls, min(rounds, workload.rounds or rounds))
-    peak_rate = peak.operations / statistics.median(timings.pop("peak")) if peak else None
+    limits = peaks(workload, target, threads)
+    timings = interleaved(calls | {name: run for name, (run, _) in limits.items()}, min(rounds, workload.rounds or rounds))
+    rates = {name: operations / statistics.median(timings.pop(name)) for name, (_, operations) in limits.items()}
+    peak_rate = rates.get("peak")
+    fastest = pairs_per_second(rates["multiply_adds"], rates["powers"], workload.d) if target.kind == "cuda" and rates else None
     for name, medians in timings.items():
         seconds = statistics.median(medians)
         rate = workload.pairs / seconds
         found[name].update(seconds=seconds, fastest=min(medians), slowest=max(medians), rounds=len(medians), pairs_per_second=rate)
         if peak_rate and workload.operations:
             found[name]["fraction_of_peak"] = rate * workload.operations / peak_rate
+        if fastest:
+            found[name]["fraction_of_peak"] = rate / fastest
     row: dict[str, Any] = {
         "group": "speed",
         "name": workload.name,
@@ -96,15 +110,28 @@ def speed(workload: w.Workload, systems: Mapping[str, System], target: Target, t
         "d": workload.d,
         "batches": workload.batches,
         "dtype": formula.dtype,
-        "framework": formula.framework,
+        "framework": framework,
         "systems": found,
         "at_least": workload.at_least,
         "aim": workload.aim,
-        "operations_per_pair": workload.operations,
+        "operations_per_pair": workload.operations if target.kind == "cpu" else None,
         "peak_operations_per_second": peak_rate,
+        "peak_pairs_per_second": fastest,
+        "peak_rates": rates,
         "peak_aim": workload.peak_aim,
     }
     return row | verdict(row)
+
+
+def peaks(workload: w.Workload, target: Target, threads: int) -> dict[str, tuple[Callable[[], object], int]]:
+    """What shows the machine's limits beside a workload: how to run it, and how many operations that is."""
+    if target.kind == "cpu" and workload.operations:
+        peak = Peak(threads)
+        return {"peak": (peak.run, peak.operations)}
+    if target.kind == "cuda" and workload.peak_aim:
+        gpu = CudaPeak()
+        return {name: (lambda name=name: gpu.run(name), gpu.operations(name)) for name in ("multiply_adds", "powers")}
+    return {}
 
 
 def verdict(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -176,6 +203,57 @@ def tiny_calls(systems: Mapping[str, System], threads: int, cache: Path, repeats
             calls[name].append(found["call"])
             programs[name].append(found["program"])
     return [limit(w.TINY_CALL, calls), limit(w.TINY_PROGRAM, programs)]
+
+
+def first_calls_cuda(systems: Mapping[str, System], threads: int, repeats: Mapping[str, int]) -> list[dict[str, Any]]:
+    """As `first_calls`, where PyTorch has begun to work on the GPU before."""
+    cold: dict[str, list[float]] = {}
+    warm_disk: dict[str, list[float]] = {}
+    for name, many in repeats.items():
+        for _ in range(many if name in systems else 0):
+            with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+                for values in (cold, warm_disk):
+                    values.setdefault(name, []).append(child("first_call_cuda", systems[name], threads, Path(folder))["seconds"])
+    return [limit(w.FIRST_CALL_CUDA, cold), limit(w.WARM_DISK_CUDA, warm_disk)]
+
+
+def tiny_calls_cuda(systems: Mapping[str, System], target: Target, threads: int, repeats: int) -> list[dict[str, Any]]:
+    """As `tiny_calls`, on tensors on the GPU: with the wait for the result, and the time after which a program goes on without it."""
+    points = w.Points.draw(100, 100, 3).on(target, "torch")
+    values: dict[w.Limit, dict[str, list[float]]] = {w.TINY_CALL_CUDA: {}, w.TINY_PROGRAM_CUDA: {}, w.TINY_QUEUED: {}}
+    for _ in range(repeats):
+        for name, system in systems.items():
+            lazy_tensor = system.lazy_tensor("torch", threads)
+            matrix = w.gauss_matrix(lazy_tensor, points)
+            calls: dict[w.Limit, Callable[[], object]] = {
+                w.TINY_CALL_CUDA: lambda matrix=matrix: (matrix @ points.b, target.wait()),
+                w.TINY_PROGRAM_CUDA: lambda lazy_tensor=lazy_tensor: (w.gauss(lazy_tensor, points), target.wait()),
+                w.TINY_QUEUED: lambda matrix=matrix: matrix @ points.b,
+            }
+            for bar, call in calls.items():
+                values[bar].setdefault(name, []).append(warm(call, before=50, calls=500))
+                target.wait()
+    return [limit(bar, of_systems) for bar, of_systems in values.items()]
+
+
+def memory_cuda(systems: Mapping[str, System], target: Target, threads: int) -> dict[str, Any]:
+    """Bytes of the GPU's memory, the results' included, that the README's program takes at most beyond its arrays; warm."""
+    import torch
+
+    workload = next(x for x in w.WORKLOADS["cuda"] if x.formula_name == "the README's program")
+    points = workload.draw().on(target, "torch")
+    values: dict[str, list[float]] = {}
+    for name, system in systems.items():
+        program = system.program(workload.formula, "torch", threads)
+        if program is not None:
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+            before = torch.cuda.memory_allocated()
+            outputs = program(points)
+            target.wait()
+            del outputs
+            values[name] = [float(torch.cuda.max_memory_allocated() - before)]
+    return limit(w.MEMORY_CUDA, values)
 
 
 def memory(system: System, threads: int, cache: Path, repeats: int) -> list[dict[str, Any]]:

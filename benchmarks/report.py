@@ -80,12 +80,15 @@ def error_text(row: Run, system: str) -> str:
 
 
 def speed_table(run: Run) -> str:
-    """Times beside the peer's, with the bar and the errors."""
+    """Times beside the peers', with the bar and the errors."""
+    measured = [row for row in run["rows"] if row["group"] == "speed"]
+    compiled = ["torch.compile"] if any("torch" in row["systems"] for row in measured) else []
     header = [
         "workload, float32 if not said otherwise",
         "Pairfold",
         "pairs/s",
         "KeOps",
+        *compiled,
         "KeOps ×",
         "at least",
         "aim",
@@ -95,7 +98,7 @@ def speed_table(run: Run) -> str:
         "",
     ]
     rows = []
-    for row in (r for r in run["rows"] if r["group"] == "speed"):
+    for row in measured:
         size = f"{row['m']:,}²" if row["m"] == row["n"] else f"{row['m']:,}×{row['n']:,}"
         rows.append(
             [
@@ -103,7 +106,8 @@ def speed_table(run: Run) -> str:
                 human(of(row, "pairfold", "seconds"), "s"),
                 human(of(row, "pairfold", "pairs_per_second"), "pairs/s"),
                 human(of(row, "keops", "seconds"), "s"),
-                "–" if row["ratio"] is None else f"{row['ratio']:.1f}",
+                *(human(of(row, "torch", "seconds"), "s") for _ in compiled),
+                "–" if row["ratio"] is None else f"{row['ratio']:.{2 if compiled and row['ratio'] < 10 else 1}f}",
                 "–" if row["at_least"] is None else f"{row['at_least']:g}",
                 "–" if row["aim"] is None else f"{row['aim']:g}",
                 mark(row["passed"]),
@@ -153,8 +157,54 @@ def peak_table(run: Run) -> str:
     return grid(["workload", "vector operations a pair", "the machine's peak", "Pairfold reaches", "KeOps reaches", "aim", ""], rows)
 
 
+def peak_pairs_table(run: Run) -> str:
+    """How near a GPU's own limit the work comes."""
+    rows = []
+    for row in (r for r in run["rows"] if r.get("peak_pairs_per_second")):
+        rates, ours = row["peak_rates"], of(row, "pairfold", "fraction_of_peak")
+        rows.append(
+            [
+                row["name"],
+                human(rates["multiply_adds"], "/s"),
+                human(rates["powers"], "/s"),
+                human(row["peak_pairs_per_second"], "pairs/s"),
+                human(ours, "1"),
+                human(of(row, "keops", "fraction_of_peak"), "1"),
+                f"≥ {100 * row['peak_aim']:.0f} %",
+                mark(None if ours is None else ours >= row["peak_aim"]),
+            ]
+        )
+    return grid(["workload", "multiply-adds", "powers of 2", "so pairs at most", "Pairfold reaches", "KeOps reaches", "aim", ""], rows)
+
+
 def table(run: Run) -> str:
     """The README's section on a run."""
+    return cuda_table(run) if run["kind"] == "cuda" else cpu_table(run)
+
+
+def cuda_table(run: Run) -> str:
+    machine = run["machine"]
+    versions = ", ".join(f"{name} {version}" for name, version in machine["packages"].items() if version)
+    intro = (
+        f"Measured on {run['date'][:10]} on one {machine['gpu']} with driver {machine['driver']}, Python {machine['python']}, {versions}."
+    )
+    return "\n\n".join(
+        [
+            f"{intro} PyTorch's CUDA tensors, all systems in one process, medians of interleaved runs that wait for the GPU.",
+            speed_table(run),
+            "Errors are against float64 (those of float64 against long doubles) on a sample of rows, the largest and the root mean square, "
+            "over the largest value; for argKmin, those of the distances to the neighbours that were found. torch.compile is measured "
+            "where it computes the dense formula without storing it, – elsewhere: the matrix does not fit. The README's program is the one "
+            "above, of normal points, with two columns of weights and its gradient.",
+            limit_table(run),
+            "The limit is that of independent instructions, measured in the same minutes: a Gaussian pair takes one power of 2, and D + 3 "
+            "issue slots of a multiply-add each.",
+            peak_pairs_table(run),
+        ]
+    )
+
+
+def cpu_table(run: Run) -> str:
     machine, packages = run["machine"], run["machine"]["packages"]
     versions = ", ".join(f"{name} {version}" for name, version in packages.items() if version)
     cpu = f"{machine['cpu']} ({machine['llvm_cpu']})"
@@ -180,7 +230,7 @@ def table(run: Run) -> str:
 
 # --- the chart ----------------------------------------------------------------------------------------------------------------
 
-COLOURS = {"pairfold": "#1f6f8b", "keops": "#c9a227"}
+COLOURS = {"pairfold": "#1f6f8b", "keops": "#c9a227", "torch": "#a05a4a"}
 
 
 def chart(run: Run, path: Path) -> None:
@@ -200,7 +250,7 @@ def chart(run: Run, path: Path) -> None:
         axes.barh(places, rates, height * 0.94, color=COLOURS[name], label=run["titles"][name])
         for place, rate, row in zip(places, rates, rows):
             if rate:
-                ratio = f"   KeOps × {row['ratio']:.0f}" if name == "pairfold" and row["ratio"] else ""
+                ratio = f"   KeOps × {row['ratio']:.{1 if row['ratio'] < 10 else 0}f}" if name == "pairfold" and row["ratio"] else ""
                 text = human(rate, "pairs/s") + ratio
                 axes.annotate(text, (rate, place), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8)
     axes.set_xscale("log")
@@ -210,7 +260,8 @@ def chart(run: Run, path: Path) -> None:
     axes.set_yticks(range(len(rows)), [row["name"] for row in rows])
     axes.invert_yaxis()
     axes.set_xlabel("pairs a second")
-    axes.set_title(f"float32 if not said otherwise, {run['threads']} cores, {run['machine']['cpu']}, {run['date'][:10]}", fontsize=10)
+    where = run["machine"].get("gpu") or f"{run['threads']} cores, {run['machine']['cpu']}"
+    axes.set_title(f"float32 if not said otherwise, {where}, {run['date'][:10]}", fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, loc="lower right")
     figure.savefig(path, dpi=130)

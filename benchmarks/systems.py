@@ -1,4 +1,4 @@
-"""Who is measured: each system's LazyTensor, and what it needs around it."""
+"""Who is measured: each system's way to run a formula, and what it needs around it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .workloads import Formula, Program
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,12 @@ class System:
     modules: Mapping[str, str]  # framework → the module that its LazyTensor is imported from
     distribution: str
     cache_variable: str  # the environment variable that says where compiled formulas are kept
+    kinds: tuple[str, ...] = ("cpu", "cuda")  # of device, on which it is measured
+
+    def program(self, formula: Formula, framework: str, threads: int) -> Program | None:
+        """What computes a formula, of points; None where the system cannot."""
+        lazy_tensor = self.lazy_tensor(framework, threads)
+        return lambda points: formula.program(lazy_tensor, points)
 
     def lazy_tensor(self, framework: str, threads: int) -> Any:
         """Import the LazyTensor for a framework, with that many threads."""
@@ -42,9 +51,27 @@ class System:
             return None
 
 
+class Compiled(System):
+    """PyTorch's compiler, on the dense formula: pairs that it fuses with their reduction take no memory."""
+
+    def program(self, formula: Formula, framework: str, threads: int) -> Program | None:
+        if formula.dense is None or framework != "torch":
+            return None
+        import torch
+
+        torch._dynamo.reset()
+        program: Program = torch.compile(formula.dense, dynamic=False)
+        return program
+
+    def lazy_tensor(self, framework: str, threads: int) -> Any:
+        """It has none, but must be there."""
+        return importlib.import_module(self.modules[framework])
+
+
 SYSTEMS: Mapping[str, System] = {
     "pairfold": System("pairfold", "Pairfold", {"numpy": "pairfold", "torch": "pairfold"}, "pairfold", "PAIRFOLD_CACHE_DIR"),
     "keops": System("keops", "KeOps", {"numpy": "pykeops.numpy", "torch": "pykeops.torch"}, "pykeops", "KEOPS_CACHE_FOLDER"),
+    "torch": Compiled("torch", "torch.compile", {"numpy": "torch", "torch": "torch"}, "torch", "TORCHINDUCTOR_CACHE_DIR", ("cuda",)),
 }
 
 
@@ -65,12 +92,14 @@ def environment(cache: Path, threads: int) -> dict[str, str]:
     return variables
 
 
-def available(names: list[str]) -> dict[str, System]:
-    """Those of the systems that can be imported; the others are named on standard error."""
+def available(names: list[str], kind: str) -> dict[str, System]:
+    """Those of the systems that can be imported, for a kind of device; the others are named on standard error."""
     found = {}
     for name in names:
+        if kind not in SYSTEMS[name].kinds:
+            continue
         try:
-            SYSTEMS[name].lazy_tensor("numpy", threads=1)
+            SYSTEMS[name].lazy_tensor("numpy" if kind == "cpu" else "torch", threads=1)
         except (ImportError, AttributeError) as error:
             print(f"{SYSTEMS[name].title} is left out: {error}", file=sys.stderr)
         else:

@@ -9,11 +9,14 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Target:
-    """A device: its name on the command line, its name in PyTorch, and how to wait for what it was given to do."""
+    """A device: its name on the command line, its name in PyTorch, how to wait for what it was given to do, and the framework that all
+    programs use there, if there is but one.
+    """
 
     kind: str
     torch_device: str
     wait: Callable[[], None]
+    framework: str | None = None
 
     def place(self, array: Any, framework: str) -> Any:
         """The NumPy array as the framework's own, on this device."""
@@ -24,4 +27,13 @@ class Target:
         return torch.from_numpy(array).to(self.torch_device)
 
 
-TARGETS = {"cpu": Target("cpu", "cpu", wait=lambda: None)}
+def _synchronise() -> None:
+    import torch
+
+    torch.cuda.synchronize()
+
+
+TARGETS = {
+    "cpu": Target("cpu", "cpu", wait=lambda: None),
+    "cuda": Target("cuda", "cuda", wait=_synchronise, framework="torch"),
+}

@@ -15,8 +15,10 @@ import numpy as np
 from .targets import Target
 
 Comparison = tuple[np.ndarray, np.ndarray]  # what a system gave, and what float64 gives
+Program = Callable[["Points"], tuple[Any, ...]]
 
 SAMPLE = 500  # rows compared with float64
+PAIRS_COMPARED = 40_000_000
 NEIGHBOURS = 10
 
 
@@ -133,6 +135,38 @@ def mlp(LazyTensor: Any, p: Points) -> tuple[Any, ...]:
     return ((LazyTensor(matrix).matvecmult(layer) + LazyTensor(bias)) @ p.b,)
 
 
+def two_columns(p: Points) -> Points:
+    """Normal points, and two columns of weights: the README's program."""
+    random = np.random.default_rng(1)
+    x, y, b = (random.standard_normal(shape).astype(p.x.dtype) for shape in (p.x.shape, p.y.shape, (len(p.y), 2)))
+    return replace(p, x=x, y=y, b=b)
+
+
+def readme(LazyTensor: Any, p: Points) -> tuple[Any, ...]:
+    import torch
+
+    x = p.x.detach().requires_grad_()
+    x_i, y_j = LazyTensor(x[:, None, :]), LazyTensor(p.y[None, :, :])
+    K = (-((x_i - y_j) ** 2).sum(-1)).exp()
+    a = K @ p.b
+    return (a, *torch.autograd.grad((a**2).sum(), x))
+
+
+# --- the same of dense matrices, for a compiler that may fuse them with their reduction -------------------------------------
+
+
+def dense_sqdist(p: Points) -> Any:
+    return ((p.x[:, None] - p.y[None]) ** 2).sum(-1)
+
+
+def dense_gauss(p: Points) -> tuple[Any, ...]:
+    return (((-dense_sqdist(p)).exp() * p.b[:, 0]).sum(1, keepdim=True),)
+
+
+def dense_logsumexp(p: Points) -> tuple[Any, ...]:
+    return ((-dense_sqdist(p)).logsumexp(1),)
+
+
 RIDGE = 1.0  # α
 RESIDUAL = 1e-3  # root mean square of b - (K + α I) a, where b is normal
 
@@ -161,9 +195,9 @@ def of_itself(p: Points) -> Points:
 # --- what float64 says of a sample of rows ----------------------------------------------------------------------------------
 
 
-def sample(rows: int) -> np.ndarray:
-    """The rows that are compared, spread evenly over all."""
-    return np.unique(np.linspace(0, rows - 1, min(rows, SAMPLE)).astype(np.int64))
+def sample(rows: int, columns: int = 1) -> np.ndarray:
+    """The rows that are compared, spread evenly over all; fewer where each has very many columns."""
+    return np.unique(np.linspace(0, rows - 1, min(rows, SAMPLE, max(1, PAIRS_COMPARED // columns))).astype(np.int64))
 
 
 def dense_rows(x: np.ndarray, y: np.ndarray, rows: np.ndarray, numbers: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
@@ -187,7 +221,7 @@ def wider(a: np.ndarray) -> type[np.floating[Any]]:
 def compare_gauss(outputs: tuple[np.ndarray, ...], p: Points) -> list[Comparison]:
     if p.x.ndim == 3:  # of each batch in a sample as of one problem
         return [c for k in sample(len(p.x))[:: p.x.shape[1]] for c in compare_gauss((outputs[0][k],), p.batch(k))]
-    rows = sample(len(p.x))
+    rows = sample(len(p.x), len(p.y))
     want = np.concatenate([np.exp(-square) @ p.b for _, _, square in dense_rows(p.x, p.y, rows)])
     return [(outputs[0][rows], want)]
 
@@ -220,7 +254,7 @@ def compare_mlp(outputs: tuple[np.ndarray, ...], p: Points) -> list[Comparison]:
 
 def compare_arg_k_min(outputs: tuple[np.ndarray, ...], p: Points) -> list[Comparison]:
     """The distances to the neighbours that were found, against the smallest ones: a tie taken the other way is no error."""
-    rows = sample(len(p.x))
+    rows = sample(len(p.x), len(p.y))
     found, want = [], []
     for some, _, square in dense_rows(p.x, p.y, rows):
         found.append(np.take_along_axis(square, outputs[0][some].astype(np.int64), axis=1))
@@ -229,14 +263,14 @@ def compare_arg_k_min(outputs: tuple[np.ndarray, ...], p: Points) -> list[Compar
 
 
 def compare_logsumexp(outputs: tuple[np.ndarray, ...], p: Points) -> list[Comparison]:
-    rows = sample(len(p.x))
+    rows = sample(len(p.x), len(p.y))
     want = np.concatenate([np.log(np.exp(-square).sum(1)) for _, _, square in dense_rows(p.x, p.y, rows)])
     return [(outputs[0].reshape(len(p.x))[rows], want)]
 
 
 def compare_gauss_gradient(outputs: tuple[np.ndarray, ...], p: Points) -> list[Comparison]:
     a, dx, dy, db = outputs
-    rows, columns = sample(len(p.x)), sample(len(p.y))
+    rows, columns = sample(len(p.x), len(p.y)), sample(len(p.y), len(p.x))
     want_dx = [
         -2 * p.g[some] * np.einsum("ij,ijd->id", np.exp(-square) * p.b[:, 0], differences)
         for some, differences, square in dense_rows(p.x, p.y, rows)
@@ -251,6 +285,17 @@ def compare_gauss_gradient(outputs: tuple[np.ndarray, ...], p: Points) -> list[C
     return compare_gauss((a,), p) + [(got, np.concatenate(want)) for got, want in zip(given, wanted)]
 
 
+def compare_readme(outputs: tuple[np.ndarray, ...], p: Points) -> list[Comparison]:
+    a, dx = outputs
+    rows = sample(len(p.x), len(p.y))
+    want_a, want_dx = [], []
+    for _, differences, square in dense_rows(p.x, p.y, rows):
+        pairs = np.exp(-square)
+        want_a.append(pairs @ p.b)
+        want_dx.append(-4 * np.einsum("ij,ij,ijd->id", pairs, want_a[-1] @ p.b.T.astype(pairs.dtype), differences))
+    return [(a[rows], np.concatenate(want_a)), (dx[rows], np.concatenate(want_dx))]
+
+
 @dataclass(frozen=True)
 class Formula:
     """A program over points that a user would write, and how its outputs are compared with float64."""
@@ -261,6 +306,7 @@ class Formula:
     operations: Callable[[int, bool], int] | None = None  # vector operations of a pair, from D and whether the problem is small
     dtype: str = "float32"
     complete: Callable[[Points], Points] = lambda p: p  # noqa: E731  # what it needs beside points
+    dense: Program | None = None  # in PyTorch alone, where no matrix of all pairs need be stored
 
 
 # A Gaussian pair, by inner products: D multiply-adds, a power of 2 (8: a range reduction, a polynomial in five, a scaling that takes the
@@ -285,17 +331,21 @@ def mlp_operations(d: int, small: bool) -> int:
 
 
 FORMULAS: Mapping[str, Formula] = {
-    "gauss": Formula("numpy", gauss, compare_gauss, operations=gauss_operations),
+    "gauss": Formula("numpy", gauss, compare_gauss, operations=gauss_operations, dense=dense_gauss),
     f"argKmin K={NEIGHBOURS}": Formula("numpy", arg_k_min, compare_arg_k_min),
-    "logsumexp": Formula("numpy", logsumexp, compare_logsumexp),
+    "logsumexp": Formula("numpy", logsumexp, compare_logsumexp, dense=dense_logsumexp),
     "gauss forward + backward": Formula("torch", gauss_gradient, compare_gauss_gradient),
-    "gauss, float64": Formula("numpy", gauss, compare_gauss, operations=gauss_operations_float64, dtype="float64"),
+    "gauss, float64": Formula("numpy", gauss, compare_gauss, operations=gauss_operations_float64, dtype="float64", dense=dense_gauss),
+    "the README's program": Formula("torch", readme, compare_readme, complete=two_columns),
     "gauss, compensated": Formula("numpy", gauss_compensated, compare_gauss),
     "complex Vandermonde": Formula("numpy", vandermonde, compare_vandermonde, complete=with_frequencies),
     "kernel ridge, Gaussian": Formula("numpy", ridge(gauss_matrix), compare_ridge(lambda s: np.exp(-s)), complete=of_itself),
     "kernel ridge, Cauchy": Formula("numpy", ridge(cauchy_matrix), compare_ridge(lambda s: 1 / (1 + s)), complete=of_itself),
     "MLP 16→16→1": Formula("numpy", mlp, compare_mlp, operations=mlp_operations, complete=with_network),
 }
+
+
+FEW_ROWS = 100  # times as many columns are worth saying
 
 
 @dataclass(frozen=True)
@@ -314,7 +364,8 @@ class Workload:
 
     @property
     def name(self) -> str:
-        return f"{self.formula_name}, D={self.d}" + (f", {self.batches} batches" if self.batches > 1 else "")
+        few = f", {self.m} rows" if FEW_ROWS * self.m <= self.n else ""
+        return f"{self.formula_name}, D={self.d}{few}" + (f", {self.batches} batches" if self.batches > 1 else "")
 
     @property
     def formula(self) -> Formula:
@@ -361,6 +412,21 @@ WORKLOADS: Mapping[str, tuple[Workload, ...]] = {
         Workload("kernel ridge, Gaussian", 4_000, 4_000, 3, at_least=20, rounds=3),
         Workload("kernel ridge, Cauchy", 4_000, 4_000, 3, at_least=20, rounds=3),
     ),
+    "cuda": (
+        Workload("gauss", 400_000, 400_000, 3, at_least=1.45, peak_aim=0.8),
+        Workload("gauss", 200_000, 200_000, 16, at_least=1.6),
+        Workload("gauss", 100_000, 100_000, 64),
+        Workload(f"argKmin K={NEIGHBOURS}", 400_000, 400_000, 3, at_least=2),
+        Workload(f"argKmin K={NEIGHBOURS}", 200_000, 200_000, 16, at_least=1.6),
+        Workload(f"argKmin K={NEIGHBOURS}", 100_000, 100_000, 64),
+        Workload("logsumexp", 400_000, 400_000, 3, at_least=2),
+        Workload("gauss forward + backward", 400_000, 400_000, 3, at_least=2.2),
+        Workload("gauss forward + backward", 200_000, 200_000, 16, at_least=2.5),
+        Workload("gauss", 1_000, 1_000_000, 3, at_least=40),
+        Workload("gauss", 100, 1_000_000, 3, at_least=100),
+        Workload("gauss, float64", 100_000, 100_000, 3, at_least=1.4),
+        Workload("the README's program", 1_000_000, 2_000_000, 3, rounds=3),
+    ),
 }
 
 # Measured in processes of their own.
@@ -371,6 +437,14 @@ TINY_CALL = Limit("100×100 call on NumPy, `K @ b` alone", "s", 80e-6)
 TINY_PROGRAM = Limit("100×100 call on NumPy, formula rebuilt", "s", None)
 MEMORY = Limit("extra memory, 100 000² gauss sum", "B", 20e6)
 MEMORY_FIRST = Limit("extra memory, the same with its compilation", "B", None)
+
+# The same of GPUs.
+TINY_CALL_CUDA = Limit("100×100 call on PyTorch, `K @ b` alone, and waiting for it", "s", 60e-6)
+TINY_PROGRAM_CUDA = Limit("100×100 call on PyTorch, formula rebuilt, and waiting for it", "s", None)
+TINY_QUEUED = Limit("100×100 call on PyTorch, `K @ b` alone, queued", "s", None)
+FIRST_CALL_CUDA = Limit("from `import` to the result of a first formula, empty cache, PyTorch at work on the GPU", "s", 1.0)
+WARM_DISK_CUDA = Limit("the same in a new process, warm disk cache", "s", None)
+MEMORY_CUDA = Limit("extra device memory of the README's program, M = 10⁶, N = 2·10⁶, with its gradient", "B", 200e6)
 
 FIRST_CALL_WORKLOAD = Workload("gauss", 1_000, 1_000, 3)
 MEMORY_WORKLOAD = Workload("gauss", 100_000, 100_000, 3)

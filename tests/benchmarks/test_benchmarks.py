@@ -8,10 +8,10 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from benchmarks import measure, report
+from benchmarks import measure, peak_cuda, report
 from benchmarks import workloads as w
 from benchmarks.systems import SYSTEMS
-from benchmarks.targets import TARGETS
+from benchmarks.targets import TARGETS, Target
 
 
 def dense(p: w.Points) -> tuple[np.ndarray, np.ndarray]:
@@ -48,7 +48,7 @@ def test_exact_outputs_have_no_error(points: w.Points) -> None:
     for name, values in outputs.items():
         found = measure.errors(w.FORMULAS[name].compare(values, points))
         assert found["max_error"] < 1e-13, name
-    others = {"complex Vandermonde", "MLP 16→16→1", "kernel ridge, Gaussian", "kernel ridge, Cauchy"}
+    others = {"complex Vandermonde", "MLP 16→16→1", "the README's program", "kernel ridge, Gaussian", "kernel ridge, Cauchy"}
     assert outputs.keys() | others == w.FORMULAS.keys()
 
 
@@ -209,3 +209,82 @@ def test_sparse_is_a_row() -> None:
     with mock.patch.object(w, "SPARSE_WORKLOAD", w.Workload("gauss", 4 * w.TILES, 4 * w.TILES, 3)):
         row = measure.sparse(SYSTEMS["pairfold"], TARGETS["cpu"], 1, rounds=1)
     assert row["at_most"] == 0.1 and len(row["systems"]["pairfold"]["all"]) == 1
+
+
+def tensors(p: w.Points) -> w.Points:
+    torch = pytest.importorskip("torch")
+    return w.Points(*(torch.from_numpy(a).double() for a in (p.x, p.y, p.b, p.g)))
+
+
+@pytest.mark.parametrize("name", ["gauss", "logsumexp"])
+def test_dense_formulas_have_no_error(name: str, points: w.Points) -> None:
+    formula = w.FORMULAS[name]
+    assert formula.dense is not None
+    (found,) = formula.dense(tensors(points))
+    assert measure.errors(formula.compare((found.numpy(),), points))["max_error"] < 1e-13
+
+
+def test_the_program_of_the_readme_agrees_with_torch(points: w.Points) -> None:
+    torch = pytest.importorskip("torch")
+    points = w.two_columns(points)
+    p = tensors(points)
+    x = p.x.requires_grad_()
+    a = torch.exp(-((x[:, None] - p.y[None]) ** 2).sum(-1)) @ p.b
+    outputs = (a.detach().numpy(), torch.autograd.grad((a**2).sum(), x)[0].numpy())
+    compare = w.FORMULAS["the README's program"].compare
+    assert measure.errors(compare(outputs, points))["max_error"] < 1e-13
+    assert measure.errors(compare((outputs[0], -outputs[1]), points))["max_error"] > 0.1
+
+
+def test_few_rows_are_compared_where_columns_are_many() -> None:
+    assert len(w.sample(400_000, 400_000)) == 100 and len(w.sample(10_000, 10_000)) == w.SAMPLE and len(w.sample(7, 10**9)) == 1
+
+
+def test_a_gpu_is_measured_with_torch() -> None:
+    """On the CPU in its place: what is measured there is measured as on a GPU."""
+    torch = pytest.importorskip("torch")
+    placed = []
+    gpu = Target("cuda", "cpu", wait=lambda: placed.append(torch), framework="torch")
+    row = measure.speed(w.Workload("gauss", 50, 6000, 3, at_least=1), {"pairfold": SYSTEMS["pairfold"]}, gpu, 1, rounds=1)
+    assert row["name"] == "gauss, D=3, 50 rows" and row["framework"] == "torch" and placed
+    assert row["systems"]["pairfold"]["max_error"] < 1e-5 and row["passed"] is None
+    tiny = measure.tiny_calls_cuda({"pairfold": SYSTEMS["pairfold"]}, Target("cuda", "cpu", lambda: None, "torch"), 1, repeats=1)
+    assert [row["at_most"] for row in tiny] == [60e-6, None, None]
+
+
+def test_what_runs_out_of_memory_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    class Hungry:
+        title = "Hungry"
+
+        def program(self, *_: object) -> object:
+            def fail(points: w.Points) -> object:
+                raise RuntimeError("CUDA out of memory. Tried to allocate 596 GiB")
+
+            return fail
+
+    gpu = Target("cuda", "cpu", wait=lambda: None, framework="torch")
+    systems = {"pairfold": SYSTEMS["pairfold"], "torch": Hungry()}
+    row = measure.speed(w.Workload("logsumexp", 20, 30, 3), systems, gpu, 1, rounds=1)  # type: ignore[arg-type]
+    assert row["systems"].keys() == {"pairfold"} and "Hungry runs out of memory" in capsys.readouterr().err
+
+
+def test_cuda_table() -> None:
+    run = run_of(0.3)
+    row, limit = run["rows"]
+    row["systems"]["torch"] = {"seconds": 0.7, "pairs_per_second": 1e8, "max_error": 1e-6, "rms_error": 1e-7}
+    rates = {"multiply_adds": 30e12, "powers": 4e12}
+    row |= {"peak_pairs_per_second": 4e12, "peak_rates": rates, "peak_aim": 0.8}
+    machine = run["machine"] | {"gpu": "a GPU", "driver": "1.2.3"}
+    text = report.table(run | {"kind": "cuda", "machine": machine})
+    assert "on one a GPU with driver 1.2.3" in text
+    (line,) = (line for line in text.splitlines() if line.startswith("| gauss, D=3, 10 000²"))
+    assert "| 500 ms | 700 ms | 1.67 |" in line
+    assert "| gauss, D=3 | 30.0 T/s | 4.00 T/s | 4.00 T | 71.0 % | 1.0 % | ≥ 80 % | **miss** |" in text
+
+
+def test_limits_of_a_gpu() -> None:
+    """By the unit that is busier: powers of 2 for short vectors, issue slots for long ones."""
+    assert peak_cuda.pairs_per_second(32e12, 4e12, 3) == 4e12
+    assert peak_cuda.pairs_per_second(32e12, 4e12, 61) == 0.5e12
+    text = peak_cuda.ptx()
+    assert text.count("ex2.approx") == text.count("fma.rn") == peak_cuda.CHAINS * peak_cuda.STEPS
