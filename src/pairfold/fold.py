@@ -182,11 +182,12 @@ class Fold:
             operands: Sequence[Operand],
             condition: Node | None = None,
             contracted: bool = False,
+            reduction: Reduction = self.reduction,
         ) -> None:
             numbers = Numbers(bits, tuple(o.type for o in operands), result)
             sparse = pattern is not None
             if self._in_one(bits):
-                made = cuda.kernel(formulas, self.reduction, numbers, queue.device, condition, contracted, sparse=sparse)
+                made = cuda.kernel(formulas, reduction, numbers, queue.device, condition, contracted, sparse=sparse)
                 made(operands, outputs, extent, queue, pattern)
                 return
             # More components than registers hold: some at a time, each part with the pairs anew.
@@ -220,7 +221,7 @@ class Fold:
             n = len(operands)
             exponent = found.scale * (var("p", n + 1, 1) + var("p", n + 2, 1))
             small = apply("le", exponent, LARGEST_EXPONENT)
-            compute(found.formulas, measured, small, contracted=True)
+            compute(found.formulas, measured, small, True, found.reduction)
             compute(self.oriented, measured, apply("logical_not", small))
         del keep
 

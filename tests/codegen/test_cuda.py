@@ -42,7 +42,7 @@ def plan_of(formulas, reduction, bits=32, contracted=False, sparse=False) -> Pla
     found = contraction(tuple(formulas), reduction, bits, unrolled=True)
     assert isinstance(found, Contraction)
     condition = None if found.scale is None else apply("le", found.scale * var("p", 8, 1), 4.0)
-    return make_plan(found.formulas, reduction, numbers, MACHINE, condition=condition, contracted=True)
+    return make_plan(found.formulas, found.reduction, numbers, MACHINE, condition=condition, contracted=True)
 
 
 def ptx_of(plan, capability=90, features=(APPROXIMATE,)) -> str:

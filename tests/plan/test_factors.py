@@ -12,7 +12,7 @@ from pairfold.formula.simplify import expand, simplify
 from pairfold.plan.contract import contraction
 from pairfold.plan.exponent import push_factors, to_base_two
 from pairfold.plan.separate import components, separate
-from pairfold.reductions import LogSumExp, Sum
+from pairfold.reductions import LogOfSum, LogSumExp, Sum
 
 X, Y, B, G, P = var("i", 0, 3), var("j", 1, 3), var("j", 2, 1), var("i", 3, 1), var("p", 4, 1)
 E = apply("exp", -apply("sum", apply("square", X - Y)) * P)
@@ -83,9 +83,10 @@ def test_factors_of_inner_products(reduction, arrays):
     found = contraction((formula,), reduction, 32, unrolled=True)
     (changed,) = to_base_two(push_factors(found.formulas))
     centre = np.array([0.3, -0.1, 0.2])
-    np.testing.assert_allclose(evaluate(changed, [*arrays, centre]), evaluate(formula, arrays), rtol=1e-12, atol=1e-12)
-    exponent = changed.args[0] if reduction == Sum() else changed
-    assert exponent.op.name == "sum"  # the scale went into one of the sides
+    pairs = formula if reduction == Sum() else apply("exp", formula)  # the logarithm of whose sum is taken
+    np.testing.assert_allclose(evaluate(changed, [*arrays, centre]), evaluate(pairs, arrays), rtol=1e-12, atol=1e-12)
+    assert isinstance(found.reduction, Sum if reduction == Sum() else LogOfSum)
+    assert changed.args[0].op.name == "sum"  # the scale went into one of the sides
 
 
 @pytest.mark.parametrize("name", ["gradient", "two gradients", "vector factor", "sum of products"])

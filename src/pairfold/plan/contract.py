@@ -17,7 +17,7 @@ from functools import cached_property, lru_cache
 
 from ..formula.graph import I, J, Node, apply, substitute, topological, var, variables
 from ..formula.simplify import expand, simplify, specialise
-from ..reductions import KminArgKmin, LogSumExp, Reduction, Sum
+from ..reductions import KminArgKmin, LogOfSum, LogSumExp, Reduction, Sum
 from .exponent import LOG2E, times
 
 SHORTEST = 9  # components from which on it pays
@@ -41,6 +41,8 @@ class Contraction:
     scale : Node or None
         What the squared distance is multiplied by in exponents, of neither row nor column: the formulas may be used where
         ``|scale| · (max row_norm + max column_norm)`` is at most `LARGEST_EXPONENT`. None where they may always be used.
+    reduction : Reduction
+        Of those formulas: where exponents are small, a logsumexp is the logarithm of a plain sum of exponentials.
     """
 
     formulas: tuple[Node, ...]
@@ -49,6 +51,7 @@ class Contraction:
     row_norm: Node
     column_norm: Node
     scale: Node | None
+    reduction: Reduction
 
     @cached_property
     def sample(self) -> Node:
@@ -102,7 +105,7 @@ def contraction(
         if unrolled:  # a sum that begins with the norms is rounded at their size in each term
             kept -= a.dim * 2.0 ** -(23 if bits == 32 else 52)
             bound = one_sum(row_norm * kept + column_norm * kept)
-        return Contraction(simplify((distance, bound)), a, b, row_norm, column_norm, None)
+        return Contraction(simplify((distance, bound)), a, b, row_norm, column_norm, None, reduction)
     if isinstance(reduction, Sum) and reduction.accumulation.careful and not unrolled:
         return "the sum is accumulated with care, and inner products would lose digits"
     exponents = _exponents(distance, order, formulas, reduction)
@@ -121,7 +124,10 @@ def contraction(
     else:
         changes = {distance: (row_norm + column_norm) - twice_product}
     scale = _largest([scale for scale, _ in exponents.values()])
-    return Contraction(simplify(substitute(formulas, changes)), a, b, row_norm, column_norm, simplify((scale,))[0])
+    changed = simplify(substitute(formulas, changes))
+    if unrolled and type(reduction) is LogSumExp and exponents.get(formulas[0], (scale, False))[1]:
+        changed, reduction = (apply("exp", changed[0]),), LogOfSum(reduction.accumulation)
+    return Contraction(changed, a, b, row_norm, column_norm, simplify((scale,))[0], reduction)
 
 
 def _is_squared_distance(node: Node) -> bool:
