@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -112,8 +112,8 @@ class Fold:
         return f"{self.reduction.name}({', '.join(map(to_string, self.formulas))}, axis={self.axis})"
 
     @cached_property
-    def calls(self) -> dict[Hashable, Call | None]:
-        """Those of `call_on_gpu`, by what an array framework knows its arrays by."""
+    def calls(self) -> dict[Hashable, tuple[Call, Any]]:
+        """Those of `call_on_gpu` and what a framework needs to know of the outputs, by what it knows its arrays by."""
         return {}
 
     @cached_property

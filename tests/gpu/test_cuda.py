@@ -4,6 +4,7 @@ with PAIRFOLD_TEST_DEVICE=cuda."""
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -40,7 +41,9 @@ def test_large(dim, scale, shift):
     exact = squares(x[some], y)
     K = lazy(x, y)
     assert error(((-K).exp() @ b)[some], (-exact).exp() @ b.double()) < 4e-6
-    assert error((-K).logsumexp(1)[some], (-exact).logsumexp(1)) < 3e-7
+    found, wanted = (-K).logsumexp(1)[some].double(), (-exact).logsumexp(1)
+    # Exponents are rounded at their own size, and may be far larger than the result.
+    assert float((found - wanted).norm() / (wanted.abs() + exact.amin(1)).norm()) < 3e-7
     found, wanted = exact.gather(1, K.argKmin(10, 1)[some]), exact.topk(10, 1, largest=False).values
     assert error(found, wanted) < 1e-6  # far from the origin float32 has many points in one place
 
@@ -172,3 +175,37 @@ def test_patterns_on_two_streams_and_in_graphs():
     x.copy_(points(3000, 3))
     graph.replay()
     assert error(found.flatten(), ((-squares(x, y)).exp() * there).sum(1)) < 2e-6
+
+
+def test_calls_alike():
+    """What is kept of a call holds for arrays alike, wherever they lie; others are looked at anew."""
+    x, y = points(100, 3), points(150, 3)
+    K = (-lazy(x, y)).exp()
+    exact = (-squares(x, y)).exp()
+    for _ in range(3):
+        for b in (torch.randn(150, 1, device="cuda"), torch.randn(150, 2, device="cuda"), torch.randn(1, 150, device="cuda").T):
+            assert error(K @ b, exact @ b.double()) < 2e-6
+        b = torch.randn(150, 1, device="cuda", dtype=torch.float64)
+        assert (K @ b).dtype == torch.float64 and error(K @ b, exact @ b) < 1e-6
+        turned = torch.complex(torch.zeros(150, 1, device="cuda"), torch.randn(150, 1, device="cuda")).conj().imag
+        assert turned.is_neg() and error(K @ turned, exact @ turned.double()) < 2e-6
+        x.copy_(points(100, 3))
+        exact = (-squares(x, y)).exp()
+
+
+def test_calls_alike_in_threads():
+    x, y = points(100, 3), points(3000, 3)
+    K, exact = (-lazy(x, y)).exp(), (-squares(x, y)).exp()
+
+    def work(seed):
+        found = []
+        with torch.cuda.stream(torch.cuda.Stream()):
+            torch.manual_seed(seed)
+            for _ in range(50):
+                b = torch.randn(3000, 1, device="cuda")
+                found.append((b, K @ b))
+        torch.cuda.synchronize()
+        return max(error(a, exact @ b.double()) for b, a in found)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert max(pool.map(work, range(8))) < 2e-6

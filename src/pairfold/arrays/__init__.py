@@ -12,6 +12,7 @@ __all__ = ["Backend", "backend_of", "is_array"]
 
 _numpy = NumPyBackend()
 _torch: Backend | None = None
+_by_type: dict[type, Backend] = {}
 
 
 def _torch_backend() -> Backend:
@@ -24,6 +25,16 @@ def _torch_backend() -> Backend:
 
 
 def _backend(array: Any) -> Backend | None:
+    kind = type(array)
+    found = _by_type.get(kind)
+    if found is None:
+        found = _owner(array)
+        if found is not None:
+            _by_type[kind] = found
+    return found
+
+
+def _owner(array: Any) -> Backend | None:
     if _numpy.owns(array):
         return _numpy
     if "torch" in sys.modules and _torch_backend().owns(array):

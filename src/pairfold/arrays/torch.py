@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +20,8 @@ if TYPE_CHECKING:
 DTYPES = {name: getattr(torch, name) for name in STORED if hasattr(torch, name)}
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 CALLS_KEPT = 64  # of each fold
+PLAIN = (torch.Tensor, torch.nn.Parameter)
+QUEUES_KEPT = 256
 
 
 class TorchBackend(Backend):
@@ -145,26 +146,21 @@ class TorchBackend(Backend):
             values = torch.where(nothing, torch.tensor(missing, dtype=values.dtype, device=values.device), values)
         return tuple(index if r.kind == "index" else values for r in fold.results)
 
-    def _launch(
-        self, fold: Fold, arrays: Sequence[Any], outputs: Sequence[Any], extent: Extent, dtype: str, pattern: Pattern | None
-    ) -> None:
-        """Have the results computed; on a GPU, where arrays such as these were met before, without another look at them."""
-        queue = _queue(outputs[0].device)
-        alike = (extent, dtype, queue and queue.device, pattern, *[(a.dtype, a.shape, a.stride()) for a in arrays])
-        if queue is not None and (call := fold.calls.get(alike)) is not None:
-            call([a.data_ptr() for a in arrays], [o.data_ptr() for o in outputs], queue)
-            return
-        bits = self.bits(arrays, dtype)
-        operands = [self.operand(a, bool(v.axes), extent.batch) for a, v in zip(arrays, fold.variables, strict=True)]
-        fold.run(operands, [o.data_ptr() for o in outputs], extent, bits, dtype, queue, pattern)
-        # Of integers the numbers themselves decide how many bits are computed with.
-        if queue is not None and pattern is None and alike not in fold.calls and all(a.is_floating_point() for a in arrays):
-            fold.calls[alike] = fold.call_on_gpu(operands, extent, bits, dtype, queue)
-            if len(fold.calls) > CALLS_KEPT:
-                fold.calls.pop(next(iter(fold.calls)), None)
-
     def compute(self, fold: Fold, arrays: Sequence[Any], extent: Extent, dtype: str, pattern: Pattern | None = None) -> tuple[Any, ...]:
         """The results themselves."""
+        # On a GPU, where arrays such as these were met before, without another look at them.
+        alike: tuple[Any, ...] = ()
+        if pattern is None and arrays and arrays[0].is_cuda and not _in_other_hands(arrays):
+            device = arrays[0].device
+            alike = (extent, dtype, device, *[(type(a), a.dtype, a.shape, a.stride(), a.is_neg()) for a in arrays])
+            found = fold.calls.get(alike)
+            if found is not None:
+                call, made = found
+                queue = _queue(device)
+                assert queue is not None
+                again = [torch.empty(shape, dtype=kind, device=device) for shape, kind in made]
+                call([a.data_ptr() for a in arrays], [o.data_ptr() for o in again], queue)
+                return tuple(again)
         shape, device = (*extent.batch, extent.kept), arrays[0].device if arrays else None
         outputs = [
             torch.empty((*shape, r.dim), dtype=torch.int64 if r.kind == "index" else DTYPES[dtype], device=device) for r in fold.results
@@ -174,13 +170,29 @@ class TorchBackend(Backend):
         _refuse_tracers(arrays)
         if extent.pairs:
             arrays = [a.resolve_neg() for a in arrays]  # kept until the kernel is done
-            self._launch(fold, arrays, outputs, extent, dtype, pattern)
+            bits, queue = self.bits(arrays, dtype), _queue(outputs[0].device)
+            operands = [self.operand(a, bool(v.axes), extent.batch) for a, v in zip(arrays, fold.variables, strict=True)]
+            fold.run(operands, [o.data_ptr() for o in outputs], extent, bits, dtype, queue, pattern)
+            # Of integers the numbers themselves decide how many bits are computed with.
+            if alike and queue and all(type(a) in PLAIN and a.is_floating_point() and not a.is_neg() for a in arrays):
+                one = fold.call_on_gpu(operands, extent, bits, dtype, queue)
+                if one is not None:
+                    fold.calls[alike] = one, [(tuple(o.shape), o.dtype) for o in outputs]
+                if len(fold.calls) > CALLS_KEPT:
+                    fold.calls.pop(next(iter(fold.calls)), None)
             del arrays  # named here, so that nobody who rewrites this frame (torch.compile does) frees them any earlier
         empty = slice(None) if extent.reduced == 0 else pattern.empty if pattern is not None and pattern.empty.any() else None
         if empty is not None:
             for output, value in zip(outputs, fold.of_nothing(), strict=True):
                 output[..., empty, :] = torch.tensor(value, dtype=output.dtype, device=output.device)
         return tuple(outputs)
+
+
+def _in_other_hands(arrays: Sequence[Any]) -> bool:
+    """Whether something may be at work that records tensors or puts others in their place."""
+    return (
+        torch._C._is_tracing() or torch._C._len_torch_dispatch_stack() or True in map(torch._C._functorch.is_legacy_batchedtensor, arrays)
+    )
 
 
 def _refuse_tracers(arrays: Sequence[Any]) -> None:
@@ -212,16 +224,25 @@ def _queue(device: Any) -> Queue | None:
     """PyTorch's current stream and its caching allocator; None on the CPU."""
     if device.type != "cuda":
         return None
+    stream = torch._C._cuda_getCurrentRawStream(device.index)
+    found = _queues.get((device, stream))
+    if found is None:
+        if len(_queues) > QUEUES_KEPT:
+            _queues.clear()
+        found = _queues[device, stream] = _make_queue(device, stream)
+    return found
+
+
+_queues: dict[tuple[Any, int], Queue] = {}
+
+
+def _make_queue(device: Any, stream: int) -> Queue:
     from ..runtime.cuda import Queue  # here, since most programs do without
 
-    return Queue(device.index, torch._C._cuda_getCurrentRawStream(device.index), *_memory(device))
-
-
-@lru_cache(maxsize=64)
-def _memory(device: Any) -> Any:
-    """`Queue.allocate`, `Queue.upload` and `Queue.record` on a device."""
-
     def allocate(bytes: int) -> tuple[Any, int]:
+        if torch._C._cuda_getDevice() == device.index:
+            block = _Block(bytes, stream)
+            return block, block.address
         scratch = torch.empty(bytes, dtype=torch.uint8, device=device)
         return scratch, scratch.data_ptr()
 
@@ -232,7 +253,19 @@ def _memory(device: Any) -> Any:
     def record(keep: Any) -> None:
         keep.record_stream(torch.cuda.current_stream(device))
 
-    return allocate, upload, record
+    return Queue(device.index, stream, allocate, upload, record)
+
+
+class _Block:
+    """Memory of PyTorch's caching allocator on the current device, given back when nobody knows it: sooner made than a tensor."""
+
+    __slots__ = ("address",)
+
+    def __init__(self, bytes: int, stream: int):
+        self.address = torch._C._cuda_cudaCachingAllocator_raw_alloc(bytes, stream)
+
+    def __del__(self) -> None:
+        torch._C._cuda_cudaCachingAllocator_raw_delete(self.address)
 
 
 class _Fold(torch.autograd.Function):

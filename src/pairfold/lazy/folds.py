@@ -694,7 +694,11 @@ class Folds(Symbolic):
         leaf = Leaf(readable(b)[:, None] if vector else readable(b), "j")
         if self._mask is not None or self._complex:
             return self._weighted(leaf, not vector)._along_one(Sum(accumulation_of()), -1 if vector else -2)
-        place = next((k for k, own in enumerate(self.leaves) if same(own, leaf)), len(self.leaves))
+        place = 0
+        for own in self.leaves:
+            if same(own, leaf):
+                break
+            place += 1
         leaves = (*self.leaves, leaf)
         alike = (self.formula, self._kind, self._batch, self._lengths, kind, shape, len(leaves), place, accumulation_of())
         question = _products.get(alike)

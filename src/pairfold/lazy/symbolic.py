@@ -359,6 +359,8 @@ def refuse_lists(parts: Sequence[Any], symbolic: Sequence[Symbolic]) -> None:
 
 def merge(parts: Sequence[Any]) -> tuple[list[Node], LazyTensor]:
     """The formulas of several LazyTensors over common leaves, and the first of them with those leaves."""
+    if len(parts) == 1 and isinstance(parts[0], Symbolic):
+        return [parts[0].formula], parts[0]._with(parts[0].formula, parts[0]._inner)
     symbolic = [p for p in parts if isinstance(p, Symbolic)]
     if not symbolic:
         raise TypeError(f"expected at least one LazyTensor, not {' and '.join(type(p).__name__ for p in parts)}")

@@ -185,26 +185,35 @@ class Call:
 
     def __init__(self, here: Device, phases: Sequence[Phase], scratch: Sequence[int], tables: Any):
         self.here, self.phases, self.scratch, self.tables = here, phases, scratch, tables
+        self._context = int(here.context)
+        self._bytes, self._starts = _placed(scratch)
         self._words = ctypes.c_int64 * len(phases[0].words)
+        self._launches = [(self._words(*p.words), p.function, (*p.grid, p.threads, 1, 1, p.shared), p.name) for p in phases]
 
     def __call__(self, addresses: Sequence[int], outputs: Sequence[int], queue: Queue) -> None:
         """Queue the computation for operands and outputs at these addresses."""
-        launch = _driver().cuLaunchKernel
-        with Current(self.here):
-            keep, places = _scratch(self.scratch, queue)
-            end = FIRST_VARIABLE + WORDS_A_VARIABLE * len(addresses)
-            for phase in self.phases:
-                words = list(phase.words)
-                words[SCRATCH], words[FIRST_VARIABLE:end:WORDS_A_VARIABLE] = places, addresses
-                words[end : end + len(outputs)] = outputs
-                values = self._words(*words)
-                parameters = ctypes.c_void_p(ctypes.addressof(values))
-                (status,) = launch(
-                    phase.function, *phase.grid, phase.threads, 1, 1, phase.shared, queue.stream, ctypes.addressof(parameters), 0
-                )
-                if status:
-                    raise CudaError(f"the kernel {phase.name} does not start on GPU {queue.device}: {status.name}")
-            del keep
+        d = _driver()
+        if int(d.cuCtxGetCurrent()[1]) != self._context:
+            with Current(self.here):
+                self(addresses, outputs, queue)
+            return
+        keep, base = queue.allocate(self._bytes) if self._bytes else (None, 0)
+        for template, function, shape, name in self._launches:
+            words = self._words.from_buffer_copy(template)
+            for k, start in self._starts:
+                words[k] = base + start
+            place = FIRST_VARIABLE
+            for address in addresses:
+                words[place] = address
+                place += WORDS_A_VARIABLE
+            for address in outputs:
+                words[place] = address
+                place += 1
+            parameters = ctypes.c_void_p(ctypes.addressof(words))
+            (status,) = d.cuLaunchKernel(function, *shape, queue.stream, ctypes.addressof(parameters), 0)
+            if status:
+                raise CudaError(f"the kernel {name} does not start on GPU {queue.device}: {status.name}")
+        del keep
 
 
 class Launch(NamedTuple):
@@ -387,15 +396,14 @@ def cut_columns(columns: int, splits: int, groups: int, longest: int, step: int)
     return chunk, min(chunk, longest), ceil_div(columns, chunk * groups)
 
 
-def _scratch(sizes: Sequence[int], queue: Queue) -> tuple[Any, list[int]]:
-    """One allocation for all buffers, and where each begins."""
-    starts = [0]
-    for size in sizes:
-        starts.append(ceil_div(starts[-1] + size, ALIGNMENT) * ALIGNMENT)
-    if not starts[-1]:
-        return None, [0] * len(sizes)
-    keep, address = queue.allocate(starts[-1])
-    return keep, [address + start for start in starts[:-1]]
+def _placed(sizes: Sequence[int]) -> tuple[int, list[tuple[int, int]]]:
+    """Buffers in one allocation: its bytes, and the word of each buffer that is not empty, with where it begins."""
+    starts, end = [], 0
+    for word, size in enumerate(sizes, ROW):
+        if size:
+            starts.append((word, end))
+            end = ceil_div(end + size, ALIGNMENT) * ALIGNMENT
+    return end, starts
 
 
 _tables: OrderedDict[tuple[int, bytes], tuple[Any, int]] = OrderedDict()
