@@ -10,11 +10,10 @@ from llvmlite import ir
 
 from pairfold.codegen.builder import Value
 from pairfold.codegen.mathlib_elementary import INF, LN2, LOG2E, SMALLEST_EXPONENT, Elementary
+from pairfold.codegen.mathlib_elementary import POLYNOMIALS as ELEMENTARY
 
 # Coefficients by (name, bits), lowest order first; z = x² everywhere.
 POLYNOMIALS: dict[tuple[str, int], tuple[float, ...]] = {
-    # 2^x = 1 + x·P(x) for |x| <= 1/64: the first terms of its series
-    ("exp2 closely", 32): (0.6931472, 0.2402265, 0.05550411),
     # cosh(x) = 1 + z·P(z) and sinh(x) = x + x·z·P(z) for |x| <= log(2)/2
     ("cosh", 32): (0.5, 0.04166646, 0.0013935438),
     ("cosh", 64): (
@@ -146,7 +145,7 @@ class Exponential(Elementary):
             )
             for table in (high, low)
         )
-        slope = self._polynomial(rest, POLYNOMIALS["exp2 closely", 32])
+        slope = self._polynomial(rest, ELEMENTARY["exp2 table", 32])
         total = self.add(power, self.fma(self.mul(power, rest), slope, power_low))
         return self._x86("mask.scalef", total, whole, mask=alive)
 

@@ -242,7 +242,7 @@ FUNCTIONS = [
     _function("sqrt", np.sqrt, lambda y, a: 0.5 * inverse_root_or_zero(a), "square root; its derivative at 0 is taken as 0", "Sqrt",
               cost=6, sign=lambda a: 1),
     _function("rsqrt", lambda a: 1 / np.sqrt(a), lambda y, a: -0.5 * (y / a), "1 / sqrt(a)", "Rsqrt", cost=6, sign=lambda a: 1),
-    _function("exp", np.exp, lambda y, a: y, "e to the power a", "Exp", cost=11, sign=lambda a: 1),
+    _function("exp", np.exp, lambda y, a: y, "e to the power a", "Exp", cost=12, sign=lambda a: 1),
     _function("log", np.log, lambda y, a: 1 / a, "natural logarithm", "Log", cost=14),
     _function("abs", np.abs, lambda y, a: apply("sign", a), "absolute value; its derivative at 0 is taken as 0", "Abs", sign=lambda a: 1),
     _function("sign", np.sign, lambda y, a: None, "-1, 0 or 1", "Sign"),
@@ -327,13 +327,13 @@ CHOICES = [
 INTERNAL = [
     # Made by the planner: an instruction less, another where the argument is not positive, and no subnormal results, which take long.
     Operator("exp_of_rounded", "elementwise", broadcast, call("exp_of_rounded"),
-             lambda a, nonpositive: np.exp(a), lambda m, a, nonpositive: m.exp_of_rounded(a, bool(nonpositive)), lambda n: (n,), cost=9,
+             lambda a, nonpositive: np.exp(a), lambda m, a, nonpositive: m.exp_of_rounded(a, bool(nonpositive)), lambda n: (n,), cost=10,
              doc="exp of a number that carries a rounding error; 0 where that would be subnormal", sign=lambda a: 1,
              attributes={"nonpositive": int}),
     # Made where sums are accumulated with care, which the exponential's own rounding would spoil.
     _function("exp_closely", np.exp, lambda y, a: y, "exp of a number that is not positive, within 1 ulp; 0 where that would be subnormal",
               method="exp_or_zero_closely", cost=14, sign=lambda a: 1),
-    _function("exp_or_zero", np.exp, lambda y, a: y, "exp, 0 where it would be subnormal", method="exp_or_zero", cost=11, sign=lambda a: 1),
+    _function("exp_or_zero", np.exp, lambda y, a: y, "exp, 0 where it would be subnormal", method="exp_or_zero", cost=12, sign=lambda a: 1),
     # Made by the planner for targets whose instruction is this one.
     _function("exp2", np.exp2, lambda y, a: math.log(2) * y, "2 to the power a", cost=1, sign=lambda a: 1),
     _function("exp2_middling", np.exp2, lambda y, a: math.log(2) * y, "2 to the power a, between -100 and 100", cost=8, sign=lambda a: 1),
