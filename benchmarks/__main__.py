@@ -20,10 +20,10 @@ from .systems import SYSTEMS, available, environment
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Pairfold beside its peers on fixed workloads.")
-    parser.add_argument(
-        "command", choices=["cpu", "cuda", "table", "chart"], help="measure on a kind of device, or show the newest results again"
-    )
-    parser.add_argument("--kind", default="cpu", choices=["cpu", "cuda"], help="for table and chart: results of which kind (cpu)")
+    kinds = "measure on a kind of device, or other people's programs with the drop-in, or show the newest results again"
+    parser.add_argument("command", choices=["cpu", "cuda", "dropin", "table", "chart"], help=kinds)
+    of_which = "for table and chart: results of which kind (cpu)"
+    parser.add_argument("--kind", default="cpu", choices=["cpu", "cuda", "dropin"], help=of_which)
     parser.add_argument("--threads", type=int, default=cores(), help="threads for every system (all cores)")
     parser.add_argument("--rounds", type=int, default=7, help="turns that each system gets on each workload (7)")
     parser.add_argument("--systems", nargs="+", choices=list(SYSTEMS), default=list(SYSTEMS), help="who is measured (all)")
@@ -34,13 +34,13 @@ def arguments() -> argparse.Namespace:
 
 def measure(kind: str, options: argparse.Namespace, cache: Path) -> dict[str, Any]:
     """One run: every workload of a kind of device, and what needs processes of its own."""
-    from . import machine
+    from . import dropin, machine
     from . import measure as m
     from .targets import TARGETS
     from .workloads import RIDGES_AT_SCALE, SPARSE, WORKLOADS
 
-    target, threads, rounds = TARGETS[kind], options.threads, options.rounds
-    systems = available(options.systems, kind)
+    threads, rounds = options.threads, options.rounds
+    systems = available(options.systems, "cpu" if kind == "dropin" else kind)
     if not systems:
         sys.exit("error: none of the systems can be imported")
     run: dict[str, Any] = {
@@ -57,6 +57,11 @@ def measure(kind: str, options: argparse.Namespace, cache: Path) -> dict[str, An
         for row in rows:
             print(summary(row), flush=True)
 
+    if kind == "dropin":
+        for row in dropin.measure(list(systems), threads, cache, options.only):
+            add(row)
+        return run
+    target = TARGETS[kind]
     for workload in WORKLOADS[kind]:
         if options.only in workload.name:
             add(m.speed(workload, systems, target, threads, rounds))

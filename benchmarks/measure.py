@@ -149,10 +149,10 @@ def verdict(row: Mapping[str, Any]) -> dict[str, Any]:
 def child(task: str, system: System, threads: int, cache: Path) -> dict[str, float]:
     """Run one task of `child.py` in a process of its own, with the compiled formulas kept in `cache`."""
     command = [sys.executable, "-m", "benchmarks.child", task, system.name, str(threads)]
-    return json.loads(_output(command, os.environ | environment(cache, threads)))
+    return json.loads(output(command, os.environ | environment(cache, threads)))
 
 
-def _output(command: list[str], variables: Mapping[str, str]) -> str:
+def output(command: list[str], variables: Mapping[str, str]) -> str:
     """The last line that a command prints. Its standard error is shown only if it fails."""
     done = subprocess.run(command, cwd=ROOT, env=dict(variables), capture_output=True, text=True)
     if done.returncode:
@@ -189,7 +189,7 @@ def imports(systems: Mapping[str, System], threads: int, cache: Path, repeats: i
     values: dict[str, list[float]] = {}
     for name, system in systems.items():
         command = [sys.executable, "-c", IMPORT_SCRIPT.format(system.modules["numpy"])]
-        values[name] = [float(_output(command, variables)) for _ in range(repeats + 1)][1:]
+        values[name] = [float(output(command, variables)) for _ in range(repeats + 1)][1:]
     return limit(w.IMPORT, values)
 
 

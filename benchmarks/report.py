@@ -179,7 +179,7 @@ def peak_pairs_table(run: Run) -> str:
 
 def table(run: Run) -> str:
     """The README's section on a run."""
-    return cuda_table(run) if run["kind"] == "cuda" else cpu_table(run)
+    return {"cpu": cpu_table, "cuda": cuda_table, "dropin": dropin_table}[run["kind"]](run)
 
 
 def cuda_table(run: Run) -> str:
@@ -204,14 +204,31 @@ def cuda_table(run: Run) -> str:
     )
 
 
-def cpu_table(run: Run) -> str:
+def on_cpu(run: Run) -> str:
+    """When, where and with what."""
     machine, packages = run["machine"], run["machine"]["packages"]
     versions = ", ".join(f"{name} {version}" for name, version in packages.items() if version)
     cpu = f"{machine['cpu']} ({machine['llvm_cpu']})"
-    intro = f"Measured on {run['date'][:10]} with {run['threads']} threads on {cpu}, Python {machine['python']}, {versions}."
+    return f"Measured on {run['date'][:10]} with {run['threads']} threads on {cpu}, Python {machine['python']}, {versions}."
+
+
+def dropin_table(run: Run) -> str:
+    differences = [f"{of(row, 'pairfold', 'difference'):.0e}" for row in run["rows"][::2] if of(row, "pairfold", "difference") is not None]
     return "\n\n".join(
         [
-            f"{intro} Medians of interleaved runs.",
+            f"{on_cpu(run)} Programs as they are, with the drop-in and with KeOps, in processes of their own, once each.",
+            speed_table(run),
+            "Where KeOps would take minutes it gets fewer points; the same program does the same reductions, whose time is multiplied "
+            "by the square of how many points there are more. The rest of the whole is that of the run with the drop-in."
+            + (f" On as many points results differ by {', '.join(differences)} of the largest." if differences else ""),
+        ]
+    )
+
+
+def cpu_table(run: Run) -> str:
+    return "\n\n".join(
+        [
+            f"{on_cpu(run)} Medians of interleaved runs.",
             speed_table(run),
             "Errors are against float64 (those of float64 against long doubles) on a sample of rows, the largest and the root mean square, "
             "over the largest value. "

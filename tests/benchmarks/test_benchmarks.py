@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from unittest import mock
 
 import numpy as np
 import pytest
 
-from benchmarks import measure, peak_cuda, report
+from benchmarks import dropin, machine, measure, peak_cuda, report
 from benchmarks import workloads as w
 from benchmarks.systems import SYSTEMS
 from benchmarks.targets import TARGETS, Target
@@ -288,3 +290,54 @@ def test_limits_of_a_gpu() -> None:
     assert peak_cuda.pairs_per_second(32e12, 4e12, 61) == 0.5e12
     text = peak_cuda.ptx()
     assert text.count("ex2.approx") == text.count("fma.rn") == peak_cuda.CHAINS * peak_cuda.STEPS
+
+
+def test_programs_are_measured_by_their_reductions(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    """KeOps's reductions are those of fewer points, times the square of how many more there are; the rest is ours."""
+    program = dropin.Program("a program", "numpy", lambda n: [], n=10_000, n_peer=1_000)
+    monkeypatch.setattr(dropin, "PROGRAMS", (program,))
+
+    def run(program, system, threads, cache, n):
+        seconds = {("pairfold", 10_000): 2.0, ("pairfold", 1_000): 0.1, ("keops", 1_000): 0.5}[system, n]
+        return {"whole": seconds + 3.0, "seconds": seconds, "reductions": 7, "values": [1.0, -4.0] if system == "keops" else [1.0, -3.0]}
+
+    monkeypatch.setattr(dropin, "_run", run)
+    inside, whole = dropin.measure(["pairfold", "keops"], 2, tmp_path)
+    assert inside["systems"]["keops"]["seconds"] == pytest.approx(50.0) and inside["ratio"] == pytest.approx(25.0) and inside["passed"]
+    assert (
+        whole["systems"]["keops"]["seconds"] == pytest.approx(53.0) and whole["ratio"] == pytest.approx(53 / 5) and whole["passed"] is None
+    )
+    assert inside["systems"]["pairfold"]["difference"] == pytest.approx(0.25) and inside["systems"]["keops"]["estimated"]
+    assert inside["systems"]["pairfold"]["pairs_per_second"] == pytest.approx(7 * 1e8 / 2)
+    run = {"kind": "dropin", "date": "2026-11-23", "threads": 2, "machine": machine.describe(), "rows": [inside, whole]}
+    table = report.table(run)
+    assert "| a program, inside reductions, 10 000² | 2.00 s |" in table and "differ by 2e-01 of the largest" in table
+
+
+def test_a_method_is_timed_for_a_while() -> None:
+    class Owner:
+        @staticmethod
+        def double(x: int) -> int:
+            return 2 * x
+
+        def triple(self, x: int) -> int:
+            return 3 * x
+
+    kept = dict(vars(Owner))
+    with dropin.timed(Owner, "double") as doubled, dropin.timed(Owner, "triple") as tripled:
+        assert Owner.double(2) == Owner().double(2) == 4 and Owner().triple(2) == 6
+    assert len(doubled) == 2 and len(tripled) == 1 and vars(Owner)["double"] is kept["double"] and vars(Owner)["triple"] is kept["triple"]
+
+
+@pytest.mark.parametrize("name", [p.name for p in dropin.PROGRAMS])
+def test_programs_run(name: str) -> None:
+    """With the drop-in: as many reductions at all sizes, which is what KeOps's time rests on."""
+    pytest.importorskip("torch")
+    program = next(p for p in dropin.PROGRAMS if p.name == name)
+    pytest.importorskip(program.package)
+    code = f"from benchmarks import dropin; dropin.WARM = 300; print(dropin.child({name!r}, 'pairfold', 2, 800)['reductions'], "
+    code += f"dropin.child({name!r}, 'pairfold', 2, 500)['reductions'])"
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], cwd=measure.ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    larger, smaller = map(int, done.stdout.split())
+    assert larger == smaller > 10
