@@ -50,6 +50,29 @@ def test_coupled_components(framework, random):
     found = solver(x, x, b, g, array(framework, m.ravel()), alpha=0.1, eps=1e-8)
     expected = np.linalg.solve(np.kron(dense, m) + 0.1 * np.eye(80), np.asarray(b).ravel()).reshape(40, 2)
     close(found, expected, 1e-6)
+    batches = [array(framework, np.stack([np.asarray(v), 0.5 * np.asarray(v)])) for v in (x, b)]
+    found = solver(batches[0], batches[0], batches[1], g, array(framework, m.ravel()), alpha=0.1, eps=1e-8)
+    close(found[0], expected, 1e-6)
+    half = np.exp(-0.7 * 0.25 * ((np.asarray(x)[:, None] - np.asarray(x)) ** 2).sum(-1))
+    other = np.linalg.solve(np.kron(half, m) + 0.1 * np.eye(80), 0.5 * np.asarray(b).ravel()).reshape(40, 2)
+    close(found[1], other, 1e-6)
+    with pytest.raises(ValueError, match="a sum along i is solved for a variable along i, not along j"):
+        aliases = [*ALIASES, "m = Pm(4)"]
+        keops.KernelSolve("MatVecMult(m, a) * Exp(-g*SqDist(x,y))", aliases, "a", axis=0)(x, x, b, g, array(framework, m.ravel()))
+
+
+@frameworks
+def test_coupled_components_of_ranges(framework, random):
+    x, b, _, dense = setting(framework, random)
+    keops = module(framework)
+    m = np.array([[2.0, 0.5], [0.5, 1.0]])
+    solver = keops.KernelSolve("MatVecMult(m, a) * Exp(-g*SqDist(x,y))", [*ALIASES, "m = Pm(4)"], "a", axis=1)
+    halves = [[0, 20], [20, 40]]
+    ranges = tuple(array(framework, r, "int64") for r in (halves, [1, 2], halves, halves, [1, 2], halves))
+    g = array(framework, [0.7])
+    found = solver(x, x, b, g, array(framework, m.ravel()), alpha=0.1, eps=1e-8, ranges=ranges)
+    dense = np.kron(dense * np.kron(np.eye(2), np.ones((20, 20))), m)
+    close(found, np.linalg.solve(dense + 0.1 * np.eye(80), np.asarray(b).ravel()).reshape(40, 2), 1e-6)
 
 
 @frameworks

@@ -6,7 +6,6 @@ import contextlib
 import math
 import re
 from collections.abc import Callable, Sequence
-from copy import copy
 from typing import Any
 
 import numpy as np
@@ -16,60 +15,14 @@ from ..formula.graph import Node, topological, variables
 from ..formula.parse import read_aliases
 from ..krylov import cg
 from ..lazy import LazyTensor as Native
-from ..lazy import LinearOperator
 from ..lazy.accuracy import accumulate, accumulation_of
+from ..lazy.linear import Linear
 from ..lazy.strings import bind
-from ..lazy.symbolic import Leaf
 from .reductions import ACCURACY, check, with_ranges
 
 # KeOps stops when the root mean square of the residual is below eps, whatever the arrays' type can hold; at this many roundings of |b| all
 # is said.
 ROUNDINGS = 10
-
-
-class Linear(LinearOperator):
-    """The matrix of a sum along an axis that is linear in one of the arrays, all of whose numbers are one vector.
-
-    Parameters
-    ----------
-    lazy : native LazyTensor
-    place : int
-        Which of its leaves is the array, (N, E).
-    axis : int
-        That is reduced.
-    """
-
-    def __init__(self, lazy: Any, place: int, axis: int):
-        if lazy._batch:
-            raise ValueError(f"this system couples components, {lazy!r}, and has batch axes: solve one batch after the other")
-        self.lazy, self.place, self.axis = lazy, place, axis
-        self.of_array = tuple(lazy.leaves[place].value.shape)
-        size = math.prod(self.of_array)
-        super().__init__((size, size), ())
-        self._kind = lazy._kind
-
-    def _mapped(self, change: Callable[[Any], Any]) -> Any:
-        made = copy(self)
-        unknown = self.lazy.leaves[self.place].value
-        made.lazy = self.lazy._mapped(lambda array: array if array is unknown else change(array))
-        return made
-
-    def _an_array(self) -> Any:
-        return self.lazy._an_array()
-
-    def _times(self, b: Any) -> Any:
-        lazy = self.lazy._with(self.lazy.formula, True)
-        leaves = list(lazy.leaves)
-        leaves[self.place] = Leaf(b.reshape(self.of_array), leaves[self.place].axis)
-        lazy.leaves = tuple(leaves)
-        return lazy.sum(axis=self.axis).reshape(-1, 1)
-
-    @property
-    def T(self) -> LinearOperator:  # noqa: N802
-        return self  # as every matrix that conjugate gradients take
-
-    def _text(self) -> str:
-        return repr(self.lazy)
 
 
 def solve(lazy: Any, unknown: Any, axis: int, alpha: Any = 1e-10, eps: float = 1e-6, **accuracy: Any) -> Any:
@@ -103,8 +56,11 @@ def solve(lazy: Any, unknown: Any, axis: int, alpha: Any = 1e-10, eps: float = 1
         if kernel is not None:  # the same for all components: columns of their own
             matrix = lazy._with(kernel, False)
             return (matrix if axis == 1 else matrix.T).solve(unknown, atol=eps * math.sqrt(unknown.shape[-2]), **options)
-        matrix = Linear(lazy, place, axis)
-        return matrix.solve(unknown.reshape(-1), atol=eps * math.sqrt(matrix.shape[0]), **options).reshape(matrix.of_array)
+        if lazy.leaves[place].axis != "ij"[axis]:
+            raise ValueError(f"a sum along {'ij'[axis]} is solved for a variable along {'ij'[axis]}, not along {lazy.leaves[place].axis}")
+        matrix = Linear(lazy, place)
+        flat = unknown.reshape(*unknown.shape[:-2], -1, 1)
+        return matrix.solve(flat, atol=eps * math.sqrt(matrix.shape[-1]), **options).reshape(unknown.shape)
 
 
 def _factor(formula: Node, variable: Node) -> Node | None:
