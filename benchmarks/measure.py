@@ -149,7 +149,8 @@ def verdict(row: Mapping[str, Any]) -> dict[str, Any]:
 def child(task: str, system: System, threads: int, cache: Path) -> dict[str, float]:
     """Run one task of `child.py` in a process of its own, with the compiled formulas kept in `cache`."""
     command = [sys.executable, "-m", "benchmarks.child", task, system.name, str(threads)]
-    return json.loads(output(command, os.environ | environment(cache, threads)))
+    # The NVIDIA driver keeps what it compiles too.
+    return json.loads(output(command, os.environ | environment(cache, threads) | {"CUDA_CACHE_PATH": str(cache / "driver")}))
 
 
 def output(command: list[str], variables: Mapping[str, str]) -> str:
