@@ -14,16 +14,19 @@ PROGRAMS = Path(__file__).parent / "programs"
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("package", "program"),
+    ("packages", "program"),
     [
         ("geomloss", "geomloss_losses"),
         ("gpytorch", "gpytorch_regression"),
         ("torchdr", "torchdr_affinities"),
         ("gudhi", "gudhi_neighbours"),
+        ("geomstats", "geomstats_varifolds"),
+        ("geomloss ot", "pot_sinkhorn"),
+        ("torch", "state_spaces"),
     ],
 )
-def test_program(package, program):
-    for needed in ("torch", package):
+def test_program(packages, program):
+    for needed in ("torch", *packages.split()):
         if find_spec(needed) is None:
             pytest.skip(f"{needed} is not installed")
     assert python("-W", "ignore", "-m", "pairfold.pykeops", str(PROGRAMS / f"{program}.py")).endswith("as dense\n")
