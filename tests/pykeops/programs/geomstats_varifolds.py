@@ -1,4 +1,4 @@
-"""Varifold distances of Geomstats between triangulated surfaces, whose kernels are put together of symbolic variables, beside dense ones."""
+"""Geomstats's varifold distances between triangulated surfaces: kernels put together of symbolic variables, beside dense ones."""
 
 import os
 

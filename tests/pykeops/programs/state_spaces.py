@@ -1,4 +1,4 @@
-"""Kernels of state-space models, as their layers compute them: Cauchy and Vandermonde products of complex numbers as pairs of components."""
+"""Kernels of state-space models as their layers compute them: Cauchy and Vandermonde products, complex numbers as pairs of components."""
 
 import pykeops
 import torch
