@@ -148,7 +148,7 @@ class Folds(Symbolic):
             return everything
         axes = axis if isinstance(axis, tuple) else (axis,)
         whole = [a.__index__() for a in axes if hasattr(a, "__index__")]
-        if sorted(a + self.ndim if a < 0 else a for a in whole) == list(range(self.ndim)):
+        if len(whole) == self.ndim and sorted(a + self.ndim if a < 0 else a for a in whole) == list(range(self.ndim)):
             return everything
         chosen = {self._axis(name, a, None) for a in axes}
         if not axes or len(chosen) < len(axes):

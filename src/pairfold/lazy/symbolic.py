@@ -135,7 +135,7 @@ class Symbolic(Solvable):
     @property
     def ndim(self) -> int:
         """The number of axes: 2, one more where each pair has a vector, and one for each batch axis."""
-        return len(self.shape)
+        return len(self._batch) + 2 + self._inner
 
     @property
     def dtype(self) -> str | None:
@@ -359,8 +359,6 @@ def refuse_lists(parts: Sequence[Any], symbolic: Sequence[Symbolic]) -> None:
 
 def merge(parts: Sequence[Any]) -> tuple[list[Node], LazyTensor]:
     """The formulas of several LazyTensors over common leaves, and the first of them with those leaves."""
-    if len(parts) == 1 and isinstance(parts[0], Symbolic):
-        return [parts[0].formula], parts[0]._with(parts[0].formula, parts[0]._inner)
     symbolic = [p for p in parts if isinstance(p, Symbolic)]
     if not symbolic:
         raise TypeError(f"expected at least one LazyTensor, not {' and '.join(type(p).__name__ for p in parts)}")
@@ -440,7 +438,10 @@ def combine(build: Callable[..., Node], parts: Sequence[Any], inner: bool | None
 
     `inner` says whether the result has an inner axis; by default it has where an operand has, or where the formula is a vector.
     """
-    formulas, whole = merge(parts)
+    if len(parts) == 1 and isinstance(parts[0], Symbolic):
+        formulas, whole = [parts[0].formula], parts[0]
+    else:
+        formulas, whole = merge(parts)
     if whole._complex:
         raise TypeError(f"this has no meaning for complex numbers; take abs(z), z.real, z.imag or z.angle() of {whole!r} first")
     try:
