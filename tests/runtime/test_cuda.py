@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import sys
 import types
 
@@ -115,3 +116,37 @@ def test_a_gpu_too_old(monkeypatch, fresh):
     cuda.device.cache_clear()
     with pytest.raises(cuda.CudaError, match="compute capability 6.1; formulas need 7.5 or later"):
         cuda.device(0)
+
+
+def test_a_call_fills_in_addresses(monkeypatch, fresh):
+    """Each phase gets its own words, with where the operands, the outputs and scratch memory lie; the template stays as it was."""
+    launches, kept = [], []
+
+    def launch(function, *shape_and_rest):
+        *shape, stream, parameters, extra = shape_and_rest
+        words = ctypes.cast(ctypes.cast(parameters, ctypes.POINTER(ctypes.c_void_p))[0], ctypes.POINTER(ctypes.c_int64))
+        launches.append((function, tuple(shape), stream, words[:25]))
+        return (_Status(),)
+
+    def allocate(bytes):
+        kept.append(bytes)
+        return object(), 1 << 20
+
+    driver = _driver((9, 0), cuLaunchKernel=launch, cuCtxGetCurrent=lambda: (_Status(), 1))
+    _bindings(monkeypatch, driver)
+    template = (*range(100, 114), 0, 12, 4, 70, 0, 8, 2, 71, 0, 0, 0)  # two operands and three outputs
+    phases = [cuda.Phase("tile", 5, (2, 3, 4), 256, 1024, template), cuda.Phase("finish", 6, (1, 1, 1), 128, 0, (-1, *template[1:]))]
+    call = cuda.Call(cuda.Device(0, 90, 132, 1), phases, (0, 100, 0, 8), None)
+    queue = cuda.Queue(0, 9, allocate, None, None)
+    for addresses, outputs in (([1000, 2000], [3000, 4000, 5000]), ([1001, 2001], [3001, 4001, 5001])):
+        launches.clear()
+        call(addresses, outputs, queue)
+        assert [(f, shape, stream) for f, shape, stream, _ in launches] == [
+            (5, (2, 3, 4, 256, 1, 1, 1024), 9),
+            (6, (1, 1, 1, 128, 1, 1, 0), 9),
+        ]
+        for first, (*_, words) in zip((100, -1), launches, strict=True):
+            # Rows and parameters have no scratch memory here; columns and partials have, aligned.
+            head = [first, 101, 102, 103, 104, 105, 1 << 20, 107, (1 << 20) + 128, *range(109, 114)]
+            assert words == [*head, addresses[0], 12, 4, 70, addresses[1], 8, 2, 71, *outputs]
+    assert kept == [192, 192]
