@@ -30,9 +30,9 @@ test: $(VENV)/.test
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
 
-# What is tested on the CPU by kernels, by kernels on an NVIDIA GPU; PYTHON has PyTorch with CUDA and the packages of pairfold[cuda,dev].
+# All tests, with tensors on an NVIDIA GPU: see tests/device.py; PYTHON has PyTorch with CUDA and the packages of pairfold[cuda,dev].
 test-gpu:
-	PYTHONPATH=src PAIRFOLD_TEST_DEVICE=cuda $(PYTHON) -m pytest -n $(JOBS) tests/gpu tests/test_reductions.py tests/formula tests/properties $(ARGS)
+	PYTHONPATH=src PAIRFOLD_TEST_DEVICE=cuda $(PYTHON) -m pytest -n $(JOBS) tests $(ARGS)
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks cpu $(ARGS)

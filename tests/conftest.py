@@ -7,6 +7,19 @@ import os
 import numpy as np
 import pytest
 
+from tests import device
+
+if device.DEVICE:
+    device.move_tensors()
+
+
+def pytest_collection_modifyitems(config, items):
+    """What is the CPU's own is tested there alone."""
+    if device.DEVICE:
+        for item in items:
+            if item.get_closest_marker("cpu"):
+                item.add_marker(pytest.mark.skip(reason="of the CPU's own ways"))
+
 
 @pytest.fixture(scope="session", autouse=True)
 def kernel_cache(tmp_path_factory):

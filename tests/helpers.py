@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,6 +13,7 @@ from pairfold.formula.operators import OPERATORS
 from pairfold.formula.reference import evaluate
 from pairfold.reductions import Reduction
 from pairfold.runtime.operand import Extent
+from tests.device import DEVICE
 
 FLOATS = ["float32", "float64"]
 # How many operands an operator takes; two of those that take any number.
@@ -64,10 +64,6 @@ def compute(formulas: Sequence[Node], reduction: Reduction, axis: int, arrays: S
     results = backend.results(fold, operands, Extent((), sizes[1 - axis], sizes[axis]), arrays[0].dtype.name)
     shape = reduction.shape(fold.dims)
     return tuple(_here(r).reshape(sizes[1 - axis], *shape) for r in results[: reduction.public])
-
-
-# Where kernels run: the environment variable names another device than the CPU, e.g. cuda.
-DEVICE = os.environ.get("PAIRFOLD_TEST_DEVICE")
 
 
 def _there(array: np.ndarray):

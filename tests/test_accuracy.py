@@ -87,3 +87,12 @@ def test_unknown_names(options, part):
     K = Vi(np.ones((5, 1))) * Vj(np.ones((9, 1)))
     with pytest.raises(ValueError, match=part):
         K.sum(1, **options)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", ["block", "compensated", "float64"])
+def test_of_masked_matrices(name, dtype):
+    x, y = (np.random.default_rng(k).random(n).astype(dtype) for k, n in ((0, 300), (1, 200)))
+    found = (Vi(x) * Vj(y)).tril().sum(axis=1, accumulate=name)
+    wanted = np.tril(x[:, None].astype("f8") * y).sum(1)
+    np.testing.assert_allclose(found, wanted, rtol=1e-6 if dtype == "float32" else 1e-15)

@@ -3,7 +3,8 @@
 from . import cluster, kernels, linalg
 from .formula.parse import FormulaError
 from .lazy import ComplexLazyTensor, LazyTensor, LinearOperator, Pm, Vi, Vj, block, cat, concat, diag, from_string, identity, take, where
-from .lazy.accuracy import accumulate
+from .lazy.accuracy import accumulate, fast_math
+from .lazy.device import backend
 from .runtime.progress import progress
 from .runtime.threads import get_num_threads, set_num_threads
 
@@ -18,11 +19,13 @@ __all__ = [
     "Vi",
     "Vj",
     "accumulate",
+    "backend",
     "block",
     "cat",
     "cluster",
     "concat",
     "diag",
+    "fast_math",
     "from_string",
     "get_num_threads",
     "identity",

@@ -225,14 +225,19 @@ class Fold:
             compute(self.oriented, measured, apply("logical_not", small))
         del keep
 
-    def call_on_gpu(self, operands: Sequence[Operand], extent: Extent, bits: int, result: str, queue: Queue) -> Call | None:
+    def call_on_gpu(
+        self, operands: Sequence[Operand], extent: Extent, bits: int, result: str, queue: Queue, pattern: Pattern | None = None
+    ) -> Call | None:
         """The one kernel's launches that `run` comes down to for operands such as these; None where there is more to it."""
         from .runtime import cuda
 
-        if extent.batches > cuda.LARGEST_GRID or not self._in_one(bits) or not isinstance(self._contraction_on_gpu(extent, bits), str):
+        if extent.batches > cuda.LARGEST_GRID or not self._in_one(bits) or not isinstance(
+            self._contraction_on_gpu(extent, bits, pattern), str
+        ):
             return None
         numbers = Numbers(bits, tuple(o.type for o in operands), result)
-        return cuda.kernel(self.oriented, self.reduction, numbers, queue.device).call(operands, extent, queue)
+        made = cuda.kernel(self.oriented, self.reduction, numbers, queue.device, sparse=pattern is not None)
+        return made.call(operands, extent, queue, pattern)
 
     def _in_one(self, bits: int) -> bool:
         """Whether a GPU's registers hold all components of a sum."""

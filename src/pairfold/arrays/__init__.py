@@ -13,6 +13,7 @@ __all__ = ["Backend", "backend_of", "is_array"]
 _numpy = NumPyBackend()
 _torch: Backend | None = None
 _by_type: dict[type, Backend] = {}
+_cupy: Backend | None = None
 
 
 def _torch_backend() -> Backend:
@@ -22,6 +23,15 @@ def _torch_backend() -> Backend:
 
         _torch = TorchBackend()
     return _torch
+
+
+def _cupy_backend() -> Backend:
+    global _cupy
+    if _cupy is None:
+        from .cupy import CuPyBackend
+
+        _cupy = CuPyBackend()
+    return _cupy
 
 
 def _backend(array: Any) -> Backend | None:
@@ -39,12 +49,14 @@ def _owner(array: Any) -> Backend | None:
         return _numpy
     if "torch" in sys.modules and _torch_backend().owns(array):
         return _torch
+    if "cupy" in sys.modules and _cupy_backend().owns(array):
+        return _cupy
     return None
 
 
 def backend_named(name: str) -> Backend:
     """The adapter of that name: there is one of each, in copies and in other processes too."""
-    return _torch_backend() if name == "torch" else _numpy
+    return _torch_backend() if name == "torch" else _cupy_backend() if name == "cupy" else _numpy
 
 
 def is_array(value: Any) -> bool:
@@ -62,5 +74,5 @@ def backend_of(array: Any) -> Backend:
     """
     found = _backend(array)
     if found is None:
-        raise TypeError(f"expected a NumPy array or a PyTorch tensor, not {type(array).__name__}")
+        raise TypeError(f"expected an array of NumPy, PyTorch or CuPy, not {type(array).__name__}")
     return found

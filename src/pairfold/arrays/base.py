@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -105,6 +106,10 @@ class Backend(ABC):
     def free_bytes(self, like: Any) -> int | None:
         """How much memory there is for more arrays on the device of `like`; None where nothing tells."""
         return memory.free_bytes()
+
+    def beside(self, like: Any) -> AbstractContextManager[Any]:
+        """Where results are made of no array, those within are on the device of `like`."""
+        return nullcontext()
 
     def detach(self, array: Any) -> Any:
         """The array's numbers alone, by which nothing is differentiated."""

@@ -9,7 +9,8 @@ import numpy as np
 
 from ..fold import Fold
 from ..runtime.operand import Extent, Operand, address_of, operand_of
-from ..runtime.pattern import Pattern
+from ..runtime.pattern import Pattern, on_host
+from . import streamed
 from .base import FLOATS, STORED, Backend
 
 NAMES = {np.dtype(name): name for name in STORED if name != "bfloat16"}  # NumPy works a name out anew each time it is asked
@@ -58,7 +59,7 @@ class NumPyBackend(Backend):
         return found
 
     def indices(self, value: Any, like: Any) -> Any:
-        return np.asarray(value).astype(np.int64, copy=False)
+        return on_host(value).astype(np.int64, copy=False)
 
     def from_numpy(self, array: np.ndarray, like: Any) -> Any:
         return array
@@ -83,10 +84,15 @@ class NumPyBackend(Backend):
         bits = self.bits(arrays, dtype)
         shape = (*extent.batch, extent.kept)
         outputs = [np.empty((*shape, r.dim), dtype=np.int64 if r.kind == "index" else dtype) for r in fold.results]
-        if extent.pairs:
+        number = streamed.chosen.get()
+        if extent.pairs and number is not None:
+            streamed.results(number, fold, arrays, extent, bits, outputs, pattern)
+        elif extent.pairs:
             operands = [self.operand(a, bool(v.axes), extent.batch) for a, v in zip(arrays, fold.variables, strict=True)]
             fold.run(operands, [address_of(o) for o in outputs], extent, bits, dtype, pattern=pattern)
-        empty = slice(None) if extent.reduced == 0 else pattern.empty if pattern is not None and pattern.empty.any() else None
+        empty = None if extent.reduced else slice(None)
+        if pattern is not None and extent.reduced and number is None and pattern.empty.any():  # kernels on a GPU see to it
+            empty = pattern.empty
         if empty is not None:
             for output, value in zip(outputs, fold.of_nothing(), strict=True):
                 output[..., empty, :] = value

@@ -5,11 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 import numpy as np
 import torch
 
 from ..fold import AXIS_OF, Fold
+from ..runtime import accurate
 from ..runtime.operand import Extent, Operand, batch_offsets
 from ..runtime.pattern import Pattern
 from .base import FLOATS, STORED, Backend, Product, Solve
@@ -99,6 +101,9 @@ class TorchBackend(Backend):
         offsets = batch_offsets(batch, shape[:own], [s * bytes for s in strides[:own]])
         return Operand(array.data_ptr(), strides[-2] * bytes if rows else 0, strides[-1] * bytes, offsets, NAMES[array.dtype])
 
+    def beside(self, like: Any) -> Any:
+        return torch.device(like.device) if like.is_cuda else super().beside(like)
+
     def detach(self, array: Any) -> Any:
         return array.detach()
 
@@ -150,9 +155,11 @@ class TorchBackend(Backend):
         """The results themselves."""
         # On a GPU, where arrays such as these were met before, without another look at them.
         alike: tuple[Any, ...] = ()
-        if pattern is None and arrays and arrays[0].is_cuda and not _in_other_hands(arrays):
+        if arrays and arrays[0].is_cuda and not _in_other_hands(arrays):
             device = arrays[0].device
-            alike = (extent, dtype, device, *[(type(a), a.dtype, a.shape, a.stride(), a.is_neg()) for a in arrays])
+            # A pattern's tables are kept for as long as it is, and told which streams read them.
+            blocks = pattern and (ref(pattern), torch._C._cuda_getCurrentRawStream(device.index))
+            alike = (extent, dtype, device, accurate.fast_math, blocks, *[(type(a), a.dtype, a.shape, a.stride(), a.is_neg()) for a in arrays])
             found = fold.calls.get(alike)
             if found is not None:
                 call, made = found
@@ -175,13 +182,15 @@ class TorchBackend(Backend):
             fold.run(operands, [o.data_ptr() for o in outputs], extent, bits, dtype, queue, pattern)
             # Of integers the numbers themselves decide how many bits are computed with.
             if alike and queue and all(type(a) in PLAIN and a.is_floating_point() and not a.is_neg() for a in arrays):
-                one = fold.call_on_gpu(operands, extent, bits, dtype, queue)
+                one = fold.call_on_gpu(operands, extent, bits, dtype, queue, pattern)
                 if one is not None:
                     fold.calls[alike] = one, [(tuple(o.shape), o.dtype) for o in outputs]
                 if len(fold.calls) > CALLS_KEPT:
                     fold.calls.pop(next(iter(fold.calls)), None)
             del arrays  # named here, so that nobody who rewrites this frame (torch.compile does) frees them any earlier
-        empty = slice(None) if extent.reduced == 0 else pattern.empty if pattern is not None and pattern.empty.any() else None
+        empty = None if extent.reduced else slice(None)
+        if pattern is not None and extent.reduced and not outputs[0].is_cuda and pattern.empty.any():  # kernels on a GPU see to it
+            empty = pattern.empty
         if empty is not None:
             for output, value in zip(outputs, fold.of_nothing(), strict=True):
                 output[..., empty, :] = torch.tensor(value, dtype=output.dtype, device=output.device)

@@ -59,7 +59,8 @@ def match(pattern: Pattern, node: Node, bindings: Bindings) -> bool:
 
 def _step(node: Node) -> Node | None:
     """One rule applied at the root, or None where none applies."""
-    if node.args and node.op.structure == "elementwise" and all(a.op.name == "const" for a in node.args):
+    # Constants are real: one of another kind stays as it is made.
+    if node.args and node.op.structure == "elementwise" and node.kind == "real" and all(a.op.name == "const" for a in node.args):
         with np.errstate(all="ignore"):
             return const(float(node.op.numpy(*(np.float64(value_of(a)) for a in node.args), *node.attrs)))
     if node.op.name == "sum" and node.args[0].dim == 1:

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Any
 
 from ..reductions import ACCUMULATIONS, Accumulation
+from ..runtime import accurate
 
 _default: ContextVar[Accumulation] = ContextVar("accumulation", default=ACCUMULATIONS["block"])
 # KeOps's sum_scheme. Its plain sum has no advantage over blocks here.
@@ -83,3 +84,44 @@ class accumulate:  # noqa: N801  # used as a function
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         _default.reset(self._token)
+
+
+class fast_math:  # noqa: N801  # used as a function
+    """Choose whether GPUs may use approximate instructions in float32, from now on or within a ``with`` block, in all threads.
+
+    By default they do: exponentials to 2 units in the last place, and 0 where they would be subnormal; roots to 1. ``fast_math(False)``
+    asks for roots that are correctly rounded, and for the exponentials of the CPU. Divisions are correctly rounded either way, and
+    float64 and the CPU know no other instructions: there the choice changes nothing.
+
+    Parameters
+    ----------
+    allowed : bool
+
+    Raises
+    ------
+    TypeError
+        Where it is no bool.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pairfold
+    >>> from pairfold import Vi, Vj
+    >>> x, y = np.random.rand(5, 3), np.random.rand(7, 3)
+    >>> K = Vi(x) | Vj(y)
+    >>> with pairfold.fast_math(False):
+    ...     a = K.sum(axis=1)
+    >>> np.array_equal(a, K.sum(axis=1))
+    True
+    """
+
+    def __init__(self, allowed: bool):
+        if not isinstance(allowed, bool):
+            raise TypeError(f"fast_math takes True or False, not {allowed!r}")
+        self._before, accurate.fast_math = accurate.fast_math, allowed
+
+    def __enter__(self) -> fast_math:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        accurate.fast_math = self._before

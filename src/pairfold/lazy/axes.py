@@ -6,13 +6,17 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
+from .device import backend
+
 Axis = int | tuple[int, ...] | None
 # Those in front of the rows, the batch, are only ever reduced together with all others.
 BATCH, ROWS, COLUMNS, INNER = -1, 0, 1, 2
 
 
 def both_spellings(method: Callable[..., Any]) -> Callable[..., Any]:
-    """A method that takes NumPy's ``axis`` and ``keepdims`` by PyTorch's names too, ``dim`` and ``keepdim``."""
+    """A method that takes NumPy's ``axis`` and ``keepdims`` by PyTorch's names too, ``dim`` and ``keepdim``; and ``backend``, which says
+    what computes with NumPy arrays as `pairfold.backend` does.
+    """
 
     @wraps(method)
     def spelt(self: Any, *args: Any, **options: Any) -> Any:
@@ -22,6 +26,9 @@ def both_spellings(method: Callable[..., Any]) -> Callable[..., Any]:
                 if options.setdefault(ours, value) != value:
                     given = f"{ours}={options[ours]} and {theirs}={value}"
                     raise ValueError(f"{method.__name__} was given {given}: they are two names for the same, give one")
+        if "backend" in options:
+            with backend(options.pop("backend")):
+                return method(self, *args, **options)
         return method(self, *args, **options)
 
     return spelt

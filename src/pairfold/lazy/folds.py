@@ -84,11 +84,15 @@ class Question(NamedTuple):
     def results(self, leaves: Sequence[Leaf]) -> tuple[Any, ...]:
         """All results, those that only derivatives use included: (…, kept, dim) each."""
         arrays = [leaves[k].value for k in self.used]
-        if float in map(type, arrays):
+        like: Any = None
+        if not arrays or float in map(type, arrays):
             like = next(leaf.value for leaf in leaves if not isinstance(leaf.value, float))
             arrays = [self.backend.scalar(v, _wide(self.dtype), like) if isinstance(v, float) else v for v in arrays]
         if asking.get():
             raise Asked(self.backend, self.fold, arrays, self.extent, self.dtype, self.pattern)
+        if not arrays:
+            with self.backend.beside(like):
+                return self.backend.results(self.fold, arrays, self.extent, self.dtype, self.pattern)
         return self.backend.results(self.fold, arrays, self.extent, self.dtype, self.pattern)
 
 

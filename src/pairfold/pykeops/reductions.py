@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from ..arrays import backend_of
 from ..formula.parse import parse, read_aliases
+from ..lazy.device import backend
 from ..lazy.strings import bind
+from ..runtime.cuda import count
 
 # Of each name the native method, and whether it adds up.
 REDUCTIONS = {
@@ -47,7 +50,8 @@ def reduce(op: str, formulas: Sequence[Any], axis: int, K: Any = None, ranges: A
     if adds_up:
         keywords |= {k: v for k, v in options.items() if k in ACCURACY}
     axis = len(lazy._batch) + axis
-    found = getattr(lazy, name)(*arguments, axis=axis, **keywords)
+    with _on_gpu(options):
+        found = getattr(lazy, name)(*arguments, axis=axis, **keywords)
     if op.startswith("Max_SumShift"):
         found = _shifted(lazy, axis, found, weighted=bool(weights))
     if op in OF_K:
@@ -88,9 +92,16 @@ def check(op: str, weighted: bool, K: Any, axis: Any, options: Any) -> None:  # 
     for key in options:
         if key not in MEANINGLESS | ACCURACY:
             raise TypeError(f"a reduction has no option {key!r}; there are {', '.join(sorted(MEANINGLESS | ACCURACY))}, ranges and out")
-    backend = options.get("backend")
-    if backend is not None and not _BACKEND.fullmatch(str(backend)):
-        raise ValueError(f"backend must be 'auto', 'CPU', 'GPU', 'GPU_1D' or 'GPU_2D', not {backend!r}")
+    name = options.get("backend")
+    if name is not None and not _BACKEND.fullmatch(str(name)):
+        raise ValueError(f"backend must be 'auto', 'CPU', 'GPU', 'GPU_1D' or 'GPU_2D', not {name!r}")
+
+
+def _on_gpu(options: Any) -> Any:
+    """NumPy arrays on a GPU, where the options ask for one and there is one."""
+    if "GPU" not in str(options.get("backend")) or not count():
+        return nullcontext()
+    return backend(f"cuda:{max(0, options.get('device_id', 0))}")
 
 
 def _shifted(lazy: Any, axis: int, found: Any, weighted: bool) -> Any:
@@ -192,7 +203,7 @@ class Genred:
         *args : array
             (…, M, D) for ``Vi``, (…, N, D) for ``Vj``, (…, D) for ``Pm``.
         backend, device_id
-            Accepted: the arrays' own device computes.
+            ``"GPU"`` has NumPy arrays computed on that GPU, where there is one; other arrays are computed where they are.
         ranges : six arrays, optional
             The blocks of pairs that take part.
         out : array, optional
@@ -204,4 +215,6 @@ class Genred:
             (…, M, D) with axis 1, (…, N, D) with axis 0; (…, M, K) of the K smallest.
         """
         formulas = bind(self._texts, tuple(self.aliases), args)
-        return reduce(self.reduction_op, formulas, self.axis, self.opt_arg, ranges, out, backend=backend, **self._accuracy)
+        return reduce(
+            self.reduction_op, formulas, self.axis, self.opt_arg, ranges, out, backend=backend, device_id=device_id, **self._accuracy
+        )

@@ -22,7 +22,7 @@ from ..formula.graph import Node, fingerprint
 from ..plan.plan import Numbers, Plan, make_plan
 from ..plan.schedule import Machine
 from ..reductions import Reduction
-from . import cache
+from . import accurate, cache
 from .compile import CAPABILITIES, compile_ptx, llvm_version
 from .operand import AT_THE_START, Extent, Operand
 from .pattern import Pattern
@@ -231,10 +231,10 @@ class Launch(NamedTuple):
 class Kernel:
     """A compiled plan, for all devices of a capability."""
 
-    def __init__(self, plan: Plan, capability: int):
+    def __init__(self, plan: Plan, capability: int, features: frozenset[str]):
         self.plan, self.layout = plan, Layout(plan)
         name = cache.key(
-            f"cuda sm_{capability} {llvm_version()}",
+            f"cuda sm_{capability} {' '.join(sorted(features))} {llvm_version()}",
             repr(plan.numbers),
             repr(plan.schedule),
             str((plan.sparse, plan.length)),
@@ -244,7 +244,7 @@ class Kernel:
         )
         code = cache.load(name)
         if code is None:
-            code = compile_ptx(emit_module(plan, frozenset({APPROXIMATE})), capability).encode()
+            code = compile_ptx(emit_module(plan, features), capability).encode()
             cache.store(name, code)
         d = _driver()
         status, self._library = d.cuLibraryLoadData(code + b"\0", None, None, 0, None, None, 0)
@@ -453,14 +453,15 @@ def kernel(
 ) -> Kernel:
     """The kernel that reduces formulas over their columns on a GPU of that number; compiled on first use. See `make_plan`."""
     capability = device(number).capability
-    key = (formulas, reduction, numbers, capability, condition, contracted, length, sparse)
+    features = frozenset({APPROXIMATE} if accurate.fast_math else ())
+    key = (formulas, reduction, numbers, capability, condition, contracted, length, sparse, features)
     with _lock:
         found = _kernels.get(key)
         if found is not None:
             _kernels.move_to_end(key)
             return found
     with Current(device(number)):
-        made = Kernel(make_plan(formulas, reduction, numbers, MACHINE, sparse, condition, contracted, length), capability)
+        made = Kernel(make_plan(formulas, reduction, numbers, MACHINE, sparse, condition, contracted, length), capability, features)
     with _lock:
         _kernels[key] = made
         while len(_kernels) > KERNELS_KEPT:

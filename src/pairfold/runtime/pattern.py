@@ -150,6 +150,13 @@ class Pattern:
         """The pattern of the transposed matrix."""
         return _cut(self.columns, np.repeat(self.rows, np.diff(self.slices), axis=0), (self.shape[1], self.shape[0]))
 
+    def of_rows(self, start: int, stop: int) -> Pattern:
+        """The pattern of some rows, numbered from 0."""
+        first, last = np.searchsorted(self.rows[:, 1], [start, stop - 1], side="right")
+        rows = np.clip(self.rows[first : last + 1], start, stop) - start
+        slices = self.slices[first : last + 2]
+        return Pattern(rows, slices - slices[0], self.columns[slices[0] : slices[-1]], (stop - start, self.shape[1]))
+
     def blocks(self, block: int) -> np.ndarray:
         """The blocks of at most `block` rows, (B, 4): first row, rows, first and one beyond the last of its ranges of columns."""
         lengths = self.rows[:, 1] - self.rows[:, 0]
@@ -166,7 +173,9 @@ _known: dict[tuple[Any, ...], Pattern] = {}
 
 def on_host(array: Any) -> np.ndarray:
     """What a user gives as ranges: a list, or an array of any framework."""
-    return np.asarray(array.detach().cpu() if hasattr(array, "detach") else array)
+    if hasattr(array, "detach"):
+        return np.asarray(array.detach().cpu())
+    return np.asarray(array.get() if hasattr(array, "__cuda_array_interface__") else array)
 
 
 def _cut(rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int]) -> Pattern:

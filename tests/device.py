@@ -1,0 +1,51 @@
+"""The tests on another device: with PAIRFOLD_TEST_DEVICE=cuda the tensors that tests make are there, and go back to the host where tests
+compare them in NumPy. What the library itself makes stays where the library puts it.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from pathlib import Path
+
+DEVICE = os.environ.get("PAIRFOLD_TEST_DEVICE")  # e.g. cuda; None for the CPU
+HERE = str(Path(__file__).parent)
+LIBRARY = str(Path(__file__).parents[1] / "src" / "pairfold")
+FACTORIES = ("tensor", "as_tensor", "rand", "randn", "randint", "randperm", "zeros", "ones", "full", "empty", "arange", "linspace", "eye")
+# Tests of what is the CPU's: its threads, its memory, its own code.
+ON_THE_CPU = ("codegen/", "runtime/", "plan/", "benchmarks/", "gpu/", "test_structure.py", "test_docs.py", "test_names.py")
+
+
+def asked_by_a_test() -> bool:
+    """Whether the nearest caller that is ours is a test."""
+    frame = sys._getframe(2)
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if name.startswith(LIBRARY):
+            return False
+        if name.startswith(HERE) and name != __file__:
+            return not name[len(HERE) + 1 :].startswith(ON_THE_CPU)
+        frame = frame.f_back
+    return False
+
+
+def move_tensors() -> None:
+    """Have all tests make their tensors on the device."""
+    import torch
+
+    def there(make):
+        @functools.wraps(make)
+        def made(*args, **kwargs):
+            if "device" not in kwargs and asked_by_a_test():
+                kwargs["device"] = DEVICE
+            return make(*args, **kwargs)
+
+        return made
+
+    for name in FACTORIES:
+        setattr(torch, name, there(getattr(torch, name)))
+    from_numpy, to_numpy, as_array = torch.from_numpy, torch.Tensor.numpy, torch.Tensor.__array__
+    torch.from_numpy = lambda array: from_numpy(array).to(DEVICE) if asked_by_a_test() else from_numpy(array)
+    torch.Tensor.numpy = lambda self, **more: to_numpy(self.cpu() if asked_by_a_test() else self, **more)
+    torch.Tensor.__array__ = lambda self, *more, **named: as_array(self.cpu() if asked_by_a_test() else self, *more, **named)
