@@ -9,8 +9,7 @@ import pytest
 
 from tests import device
 
-if device.DEVICE:
-    device.move_tensors()
+device.use()
 
 
 def pytest_collection_modifyitems(config, items):

@@ -1,5 +1,8 @@
-"""The tests on another device: with PAIRFOLD_TEST_DEVICE=cuda the tensors that tests make are there, and go back to the host where tests
-compare them in NumPy. What the library itself makes stays where the library puts it.
+"""The tests on another device.
+
+With PAIRFOLD_TEST_DEVICE=cuda the tensors that tests make are on the GPU, and go back to the host where tests compare them in NumPy. What
+the library itself makes stays where the library puts it. With PAIRFOLD_TEST_DEVICE=emulated NumPy arrays are computed by a GPU's kernels
+on a GPU made of the CPU's threads: see tests/gpu/emulated.py.
 """
 
 from __future__ import annotations
@@ -9,7 +12,7 @@ import os
 import sys
 from pathlib import Path
 
-DEVICE = os.environ.get("PAIRFOLD_TEST_DEVICE")  # e.g. cuda; None for the CPU
+DEVICE = os.environ.get("PAIRFOLD_TEST_DEVICE")  # cuda, emulated; None for the CPU
 HERE = str(Path(__file__).parent)
 LIBRARY = str(Path(__file__).parents[1] / "src" / "pairfold")
 FACTORIES = ("tensor", "as_tensor", "rand", "randn", "randint", "randperm", "zeros", "ones", "full", "empty", "arange", "linspace", "eye")
@@ -28,6 +31,18 @@ def asked_by_a_test() -> bool:
             return not name[len(HERE) + 1 :].startswith(ON_THE_CPU)
         frame = frame.f_back
     return False
+
+
+def use() -> None:
+    """Have the tests run there."""
+    if DEVICE == "emulated":
+        import pairfold
+        from tests.gpu import emulated
+
+        emulated.install()
+        pairfold.backend("cuda")
+    elif DEVICE:
+        move_tensors()
 
 
 def move_tensors() -> None:

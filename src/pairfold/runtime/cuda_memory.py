@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import weakref
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ class Memory:
     """Bytes on a GPU, freed with the object, once what uses them is done."""
 
     def __init__(self, bytes: int, number: int):
-        self.address, self.bytes, self.number = 0, bytes, number
+        self.number = number
         d = _driver()
         with Current(device(number)):
             status, address = d.cuMemAlloc(max(1, bytes))
@@ -36,11 +36,7 @@ class Memory:
             )
         _check((status,), f"GPU {number} gives no memory")
         self.address = int(address)
-
-    def __del__(self) -> None:
-        if self.address and not sys.is_finalizing():
-            with Current(device(self.number)):
-                _driver().cuMemFree(self.address)
+        weakref.finalize(self, _free, self.address, number).atexit = False  # the driver frees all then
 
     def write(self, array: np.ndarray) -> None:
         """Copy a C-contiguous array here."""
@@ -51,6 +47,11 @@ class Memory:
         """Copy to a C-contiguous array, once what was queued before is done."""
         with Current(device(self.number)):
             _check(_driver().cuMemcpyDtoH(array.ctypes.data, self.address, array.nbytes), f"GPU {self.number} gives no data back")
+
+
+def _free(address: int, number: int) -> None:
+    with Current(device(number)):
+        _driver().cuMemFree(address)
 
 
 def uploaded(array: np.ndarray, number: int) -> Memory:
