@@ -7,7 +7,6 @@ on a GPU made of the CPU's threads: see tests/gpu/emulated.py.
 
 from __future__ import annotations
 
-import functools
 import os
 import sys
 from pathlib import Path
@@ -50,12 +49,15 @@ def move_tensors() -> None:
     import torch
 
     def there(make):
-        @functools.wraps(make)
         def made(*args, **kwargs):
-            if "device" not in kwargs and asked_by_a_test():
-                kwargs["device"] = DEVICE
-            return make(*args, **kwargs)
+            if "device" in kwargs or not asked_by_a_test():
+                return make(*args, **kwargs)
+            if "generator" in kwargs:  # of the host's numbers
+                wanted = kwargs.pop("requires_grad", False)
+                return make(*args, **kwargs).to(DEVICE).requires_grad_(wanted)
+            return make(*args, device=DEVICE, **kwargs)
 
+        made.__name__ = make.__name__
         return made
 
     for name in FACTORIES:

@@ -101,6 +101,7 @@ def test_labels(kind):
     np.testing.assert_allclose(got, ((a[:, None] == b) * weights).sum(1, dtype="f8"), rtol=1e-6)
 
 
+@pytest.mark.cpu
 def test_numbers_beside_arrays_choose_no_type():
     x = np.ones((4, 3), np.float32)
     for number in (2, 0.1, np.float64(0.1), np.array(0.1), True * 1):

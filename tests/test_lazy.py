@@ -333,6 +333,7 @@ def test_layouts_of_numpy(layout):
     close(Vi(x[:, 0]) * Vj(y[:, 1]), X[:, :1] * Y[:, 1])
 
 
+@pytest.mark.cpu
 @pytest.mark.parametrize("layout", ["transposed", "stepped"])
 def test_layouts_of_torch(layout):
     x, y = torch.from_numpy(_views(X)[layout]), torch.from_numpy(_views(Y)[layout])

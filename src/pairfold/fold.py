@@ -231,8 +231,10 @@ class Fold:
         """The one kernel's launches that `run` comes down to for operands such as these; None where there is more to it."""
         from .runtime import cuda
 
-        if extent.batches > cuda.LARGEST_GRID or not self._in_one(bits) or not isinstance(
-            self._contraction_on_gpu(extent, bits, pattern), str
+        if (
+            extent.batches > cuda.LARGEST_GRID
+            or not self._in_one(bits)
+            or not isinstance(self._contraction_on_gpu(extent, bits, pattern), str)
         ):
             return None
         numbers = Numbers(bits, tuple(o.type for o in operands), result)

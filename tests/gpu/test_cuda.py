@@ -124,7 +124,7 @@ def test_two_devices():
 def tiles(rows, columns, share, seed=0):
     """Ranges of rows, ranges of columns and which of them meet, the first range of rows none."""
     rng = np.random.default_rng(seed)
-    ends = [np.unique([0, n, *rng.integers(0, n, n // 40)]) for n in (rows, columns)]
+    ends = [np.unique([0, n // 3, n, *rng.integers(0, n, n // 40)]) for n in (rows, columns)]
     keep = rng.random([len(e) - 1 for e in ends]) < share
     keep[0] = False
     return *(np.stack([e[:-1], e[1:]], 1) for e in ends), keep

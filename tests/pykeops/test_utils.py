@@ -72,6 +72,7 @@ def test_other_functions_of_arrays(random):
         assert found[i, k] == pytest.approx((energy(x + moved) - energy(x - moved)) / (2 * step), abs=1e-6)
 
 
+@pytest.mark.cpu
 @frameworks
 def test_tools(framework, random):
     tools = module(framework).LazyTensor.tools

@@ -90,7 +90,7 @@ class NumPyBackend(Backend):
         elif extent.pairs:
             operands = [self.operand(a, bool(v.axes), extent.batch) for a, v in zip(arrays, fold.variables, strict=True)]
             fold.run(operands, [address_of(o) for o in outputs], extent, bits, dtype, pattern=pattern)
-        empty = None if extent.reduced else slice(None)
+        empty: Any = None if extent.reduced else slice(None)
         if pattern is not None and extent.reduced and number is None and pattern.empty.any():  # kernels on a GPU see to it
             empty = pattern.empty
         if empty is not None:

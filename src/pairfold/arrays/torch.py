@@ -159,7 +159,14 @@ class TorchBackend(Backend):
             device = arrays[0].device
             # A pattern's tables are kept for as long as it is, and told which streams read them.
             blocks = pattern and (ref(pattern), torch._C._cuda_getCurrentRawStream(device.index))
-            alike = (extent, dtype, device, accurate.fast_math, blocks, *[(type(a), a.dtype, a.shape, a.stride(), a.is_neg()) for a in arrays])
+            alike = (
+                extent,
+                dtype,
+                device,
+                accurate.fast_math,
+                blocks,
+                *[(type(a), a.dtype, a.shape, a.stride(), a.is_neg()) for a in arrays],
+            )
             found = fold.calls.get(alike)
             if found is not None:
                 call, made = found
@@ -188,7 +195,7 @@ class TorchBackend(Backend):
                 if len(fold.calls) > CALLS_KEPT:
                     fold.calls.pop(next(iter(fold.calls)), None)
             del arrays  # named here, so that nobody who rewrites this frame (torch.compile does) frees them any earlier
-        empty = None if extent.reduced else slice(None)
+        empty: Any = None if extent.reduced else slice(None)
         if pattern is not None and extent.reduced and not outputs[0].is_cuda and pattern.empty.any():  # kernels on a GPU see to it
             empty = pattern.empty
         if empty is not None:
