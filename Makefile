@@ -3,11 +3,13 @@
 # Each target makes .venv with PYTHON, installs what it needs there, and leaves a stamp, so that the next run starts at once.
 # PYTHON  the interpreter to make .venv with (3.10 or later)      make demo PYTHON=python3.12
 # JOBS    processes for the tests                                 make test JOBS=8
+# DEVICE  where test-gpu runs: cuda, or emulated by the CPU       make test-gpu DEVICE=emulated
 # ARGS    more arguments for the demo, pytest or the benchmarks   make test ARGS="-k logsumexp"
 
 PYTHON ?= python3
 JOBS ?= 2
 ARGS ?=
+DEVICE ?= cuda
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq
@@ -32,7 +34,7 @@ test: $(VENV)/.test
 
 # All tests, with tensors on an NVIDIA GPU: see tests/device.py; PYTHON has PyTorch with CUDA and the packages of pairfold[cuda,dev].
 test-gpu:
-	PYTHONPATH=src PAIRFOLD_TEST_DEVICE=cuda $(PYTHON) -m pytest -n $(JOBS) tests $(ARGS)
+	PYTHONPATH=src PAIRFOLD_TEST_DEVICE=$(DEVICE) $(PYTHON) -m pytest -n $(JOBS) tests $(ARGS)
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks cpu $(ARGS)

@@ -11,6 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pairfold.codegen.cuda import LOG2_LEAST_LANES, padded_length
+from pairfold.formula.graph import apply, var
+from pairfold.plan.plan import Numbers, make_plan
+from pairfold.reductions import Sum
 from pairfold.runtime import cuda
 
 sizes = st.integers(1, 10**7) | st.integers(1, 300)
@@ -109,6 +112,16 @@ def test_capability(capability, expected, monkeypatch, fresh):
     cuda.device.cache_clear()
     assert cuda.device(0).capability == expected
     cuda.device.cache_clear()
+
+
+def test_a_driver_too_old(monkeypatch, fresh):
+    statuses = types.SimpleNamespace(CUDA_ERROR_UNSUPPORTED_PTX_VERSION=_Status("CUDA_ERROR_UNSUPPORTED_PTX_VERSION"))
+    refused = {"cuLibraryLoadData": lambda *_: (statuses.CUDA_ERROR_UNSUPPORTED_PTX_VERSION, None)}
+    _bindings(monkeypatch, _driver((9, 0), CUresult=statuses, cuDriverGetVersion=lambda: (_Status(), 11080), **refused))
+    formula = apply("sqdist", var("i", 0, 3), var("j", 1, 3))
+    plan = make_plan((formula,), Sum(), Numbers(32, ("float32",) * 2, "float32"), cuda.MACHINE)
+    with pytest.raises(cuda.CudaError, match=r"made for CUDA 11.8, but PTX \d.\d for this GPU needs CUDA \d+.\d: update the driver"):
+        cuda.Kernel(plan, 120, frozenset())
 
 
 def test_a_gpu_too_old(monkeypatch, fresh):

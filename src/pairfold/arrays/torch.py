@@ -159,14 +159,8 @@ class TorchBackend(Backend):
             device = arrays[0].device
             # A pattern's tables are kept for as long as it is, and told which streams read them.
             blocks = pattern and (ref(pattern), torch._C._cuda_getCurrentRawStream(device.index))
-            alike = (
-                extent,
-                dtype,
-                device,
-                accurate.fast_math,
-                blocks,
-                *[(type(a), a.dtype, a.shape, a.stride(), a.is_neg()) for a in arrays],
-            )
+            asked = (extent, dtype, device, accurate.fast_math, blocks)
+            alike = (*asked, *[(type(a), a.dtype, a.shape, a.stride(), a.is_neg()) for a in arrays])
             found = fold.calls.get(alike)
             if found is not None:
                 call, made = found
