@@ -116,3 +116,10 @@ def test_parameters_of_another_type():
     assert (Vi(x) * Pm(np.array([1.0, 2, 3]))).sum(0).dtype == np.float64
     assert LazyTensor(x[:, None]).dtype == "float32"
     assert (LazyTensor(x[:, None]) * Vj(np.ones((5, 3), np.float16))).dtype == "float32"
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "uint32", "uint64"])
+def test_unsigned_tensors(dtype):
+    torch = pytest.importorskip("torch")
+    x = torch.tensor([[1], [2], [300]], dtype=getattr(torch, dtype))
+    assert (Vi(x) * Vj(x)).sum(axis=0).tolist() == [[303.0], [606.0], [90900.0]]

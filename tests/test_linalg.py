@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
 import warnings
@@ -470,3 +471,35 @@ except ImportError as error:
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert "pip install pairfold[scipy]" in done.stdout
+
+
+def test_operators_travel():
+    """As those of SciPy's own arrays do."""
+    x = cloud(30, 2)
+    operator = (-((Vi(x) - Vj(x)) ** 2).sum(-1)).exp().as_linear_operator()
+    b = cloud(30, seed=1)
+    np.testing.assert_allclose(pickle.loads(pickle.dumps(operator)) @ b, np.exp(-((x[:, None] - x) ** 2).sum(-1)) @ b)
+
+
+def test_solutions_under_transformations():
+    """torch.func's: gradients, Jacobians by rows and by columns, Hessians, batches; and dual numbers."""
+    x, b = torch.from_numpy(cloud(12, 2)), torch.from_numpy(cloud(12, seed=1))
+
+    def ours(x, b=b):
+        return (-((Vi(x) - Vj(x)) ** 2).sum(-1)).exp().solve(b, alpha=1.0, tol=1e-12)
+
+    def dense(x, b=b):
+        return torch.linalg.solve((-((x[:, None] - x) ** 2).sum(-1)).exp() + torch.eye(12, dtype=x.dtype), b)
+
+    f = torch.func
+    for transform, points in (
+        (lambda h: f.grad(lambda x: h(x).sum()), x),
+        (f.jacrev, x),
+        (f.jacfwd, x),
+        (lambda h: f.hessian(lambda x: h(x).square().sum()), x),
+        (lambda h: f.grad(lambda x: f.grad(lambda x: h(x).sum())(x).square().sum()), x),
+        (f.vmap, torch.stack([x, 2 * x])),
+        (lambda h: f.jacrev(lambda b: h(x, b)), b),
+        (lambda h: lambda x: f.jvp(h, (x, b), (x.cos(), b.sin())), x),
+    ):
+        torch.testing.assert_close(transform(ours)(points), transform(dense)(points), rtol=1e-7, atol=1e-9)

@@ -530,3 +530,19 @@ def test_tiles_of_few_points(dtype, random):
     tolerance = 1e-4 if dtype == "float32" else 1e-10
     np.testing.assert_allclose(K @ b, dense @ b, rtol=tolerance, atol=tolerance)
     np.testing.assert_allclose(K.T @ b, dense.T @ b, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("method", ["argmin", "argmax", "argKmin"])
+def test_indices_of_what_has_a_gradient(method):
+    """They have none themselves: with or without a mask nothing but indices comes back."""
+    torch = pytest.importorskip("torch")
+    random = np.random.default_rng(5)
+    x, y = torch.from_numpy(random.normal(size=(9, 2))), torch.from_numpy(random.normal(size=(7, 2))).requires_grad_()
+    K = ((Vi(x) - Vj(y)) ** 2).sum(-1).tril()
+    found = getattr(K, method)(*([2] if method == "argKmin" else []), axis=1)
+    full = np.where(np.tril(np.ones((9, 7), bool)), ((x[:, None] - y) ** 2).sum(-1).detach(), np.inf if method != "argmax" else -np.inf)
+    wanted = {"argmin": full.argmin(1), "argmax": full.argmax(1), "argKmin": full.argsort(1, kind="stable")[:, :2]}[method]
+    if method == "argKmin":
+        wanted[0, 1] = -1  # the first row has one pair alone
+    assert not found.requires_grad
+    np.testing.assert_array_equal(found, wanted)

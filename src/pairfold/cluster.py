@@ -276,6 +276,8 @@ def from_matrix(ranges_i: Any, ranges_j: Any, keep: Any) -> tuple[Any, ...]:
     ------
     ValueError
         Where shapes do not fit together.
+    TypeError
+        Where some are NumPy's and some PyTorch's.
 
     Examples
     --------
@@ -289,6 +291,9 @@ def from_matrix(ranges_i: Any, ranges_j: Any, keep: Any) -> tuple[Any, ...]:
     [[[1, 4], [4, 9], [20, 30]], [1, 3, 3], [[2, 5], [2, 5], [7, 12]]]
     """
     ranges_i, ranges_j, keep = (a if is_array(a) else np.asarray(a) for a in (ranges_i, ranges_j, keep))
+    kinds = sorted({backend_of(a).name for a in (ranges_i, ranges_j, keep)})
+    if len(kinds) > 1:
+        raise TypeError(f"from_matrix: ranges_i, ranges_j and keep are arrays of one framework, not of {' and '.join(kinds)}")
     for name, ranges in (("ranges_i", ranges_i), ("ranges_j", ranges_j)):
         if ranges.ndim != 2 or ranges.shape[1] != 2:
             raise ValueError(f"from_matrix: {name} must have shape (clusters, 2), not {tuple(ranges.shape)}")

@@ -75,6 +75,33 @@ def test_in_front_of_an_installed_one(real, tmp_path):
     assert "pairfold.pykeops.numpy pairfold.pykeops.keopscore" in python("-m", "pairfold.pykeops", "-c", spawned, path=[real])
 
 
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_processes_that_multiprocessing_starts(real, tmp_path, method):
+    (tmp_path / "script.py").write_text(f"""
+import multiprocessing
+import pykeops
+def child():
+    print("pairfold" in pykeops.__file__, hasattr(pykeops, "real"), flush=True)
+if __name__ == "__main__":
+    process = multiprocessing.get_context({method!r}).Process(target=child)
+    process.start()
+    process.join(60)
+    print(process.exitcode)
+""")
+    assert python("-m", "pairfold.pykeops", "script.py", path=[real], cwd=tmp_path) == "True False\n0\n"
+
+
+def test_no_such_script(tmp_path):
+    failed = subprocess.run(
+        [sys.executable, "-m", "pairfold.pykeops", "nothing.py"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": SOURCE},
+        check=False,
+    )
+    assert failed.returncode == 2 and failed.stderr == "pairfold.pykeops: there is no file 'nothing.py'\n"
+
+
 def test_install_from_inside(real):
     program = """
 import warnings

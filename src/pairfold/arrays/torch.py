@@ -59,6 +59,8 @@ class TorchBackend(Backend):
         return dtype if dtype in FLOATS else NAMES[torch.get_default_dtype()]
 
     def largest(self, array: Any) -> int:
+        if array.dtype in (torch.uint32, torch.uint64):  # of which PyTorch finds no maximum
+            return int(array.detach().cpu().numpy().max())
         return max(int(array.max()), -int(array.min()))
 
     def scalar(self, value: float, dtype: str, like: Any) -> Any:
@@ -131,6 +133,8 @@ class TorchBackend(Backend):
         to_indices, at_pairs = fold.selection
         transformed = torch._C._are_functorch_transforms_active()  # those of torch.func, which see through functions alone
         (index,) = (_function().apply if transformed else _Fold.forward)(self, to_indices, extent, dtype, pattern, *arrays)
+        if all(r.kind == "index" for r in fold.results):
+            return tuple(index for _ in fold.results)
         a_row, nothing = index.shape[-1], index < 0
         rows = torch.arange(extent.kept, device=index.device).repeat_interleave(a_row)
         columns = index.clamp(min=0).reshape(*extent.batch, -1, 1)
@@ -374,11 +378,36 @@ class _Solution(torch.autograd.Function):
     """x with A x = b, by a solver that autograd does not look into: A dx = db - dA x."""
 
     @staticmethod
-    def forward(ctx: Any, solve: Solve, product: Product, b: Any, *arrays: Any) -> Any:
-        x = solve(product([a.detach() for a in arrays]), b)
-        ctx.solve, ctx.product = solve, product
-        ctx.save_for_backward(x, *arrays)
-        return x
+    def forward(solve: Solve, product: Product, b: Any, *arrays: Any) -> Any:
+        return solve(product([a.detach() for a in arrays]), b)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        ctx.solve, ctx.product, _, *arrays = inputs
+        ctx.save_for_backward(output, *arrays)
+        ctx.save_for_forward(output, *arrays)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], solve: Solve, product: Product, *arrays: Any) -> Any:
+        """One after another: each is a system of its own."""
+
+        def of(k: int) -> list[Any]:
+            return [a if dim is None else a.select(dim, k) for a, dim in zip(arrays, in_dims[2:], strict=True)]
+
+        return torch.stack([_Solution.apply(solve, product, *of(k)) for k in range(info.batch_size)]), 0
+
+    @staticmethod
+    def jvp(ctx: Any, _solve: Any, _product: Any, b_tangent: Any, *tangents: Any) -> Any:
+        x, *arrays = (torch.autograd.forward_ad.unpack_dual(t).primal for t in ctx.saved_tensors)
+        wanted = [k for k, t in enumerate(tangents) if t is not None]
+        residual = torch.zeros_like(x) if b_tangent is None else b_tangent
+        if wanted:
+            # dA x by the transpose of the gradients, which are linear in the cotangent.
+            _, pull = torch.func.vjp(_times(ctx.product, arrays, wanted, x), *(arrays[k] for k in wanted))
+            _, transpose = torch.func.vjp(pull, torch.zeros_like(x))
+            (pushed,) = transpose(tuple(tangents[k] for k in wanted))
+            residual = residual - pushed
+        return _Solution.apply(ctx.solve, ctx.product, residual, *arrays)
 
     @staticmethod
     def backward(ctx: Any, cotangent: Any) -> tuple[Any, ...]:
@@ -386,14 +415,28 @@ class _Solution(torch.autograd.Function):
         of_b = _Solution.apply(ctx.solve, ctx.product, cotangent, *arrays)  # A is Hermitian
         wanted = [k for k in range(len(arrays)) if ctx.needs_input_grad[3 + k]]
         gradients: list[Any] = [None] * len(arrays)
-        if wanted:
+        if wanted and torch._C._are_functorch_transforms_active():
+            _, pull = torch.func.vjp(_times(ctx.product, arrays, wanted, x), *(arrays[k] for k in wanted))
+            found = pull(-of_b)
+        elif wanted:
             with torch.enable_grad():
                 # New views, since one array may have been computed from another.
-                values = [a.view_as(a) for a in arrays]
-                residual = ctx.product(values)(x)
-            found = torch.autograd.grad(
-                residual, [values[k] for k in wanted], -of_b, create_graph=torch.is_grad_enabled(), allow_unused=True
-            )
+                values = [arrays[k].view_as(arrays[k]) for k in wanted]
+                residual = _times(ctx.product, arrays, wanted, x)(*values)
+            found = torch.autograd.grad(residual, values, -of_b, create_graph=torch.is_grad_enabled(), allow_unused=True)
+        if wanted:
             for k, gradient in zip(wanted, found, strict=True):
                 gradients[k] = gradient
         return (None, None, of_b if ctx.needs_input_grad[2] else None, *gradients)
+
+
+def _times(product: Product, arrays: Sequence[Any], wanted: Sequence[int], x: Any) -> Any:
+    """A x as a function of the wanted arrays."""
+
+    def times(*values: Any) -> Any:
+        given = list(arrays)
+        for k, value in zip(wanted, values, strict=True):
+            given[k] = value
+        return product(given)(x)
+
+    return times

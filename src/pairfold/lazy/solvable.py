@@ -191,12 +191,16 @@ class Solvable:
         if not matrix._complex:
             kind = backend.real(kind)
 
-        def times(part: Any, b: np.ndarray) -> np.ndarray:
-            return backend.to_numpy(part @ backend.from_numpy(b, like))
-
-        forth, back = partial(times, matrix), partial(times, matrix.H)
+        forth, back = partial(_times, matrix), partial(_times, matrix.H)
         dtype = np.dtype("float32" if kind in ("float16", "bfloat16") else kind)
         return LinearOperator(matrix.shape, matvec=forth, rmatvec=back, matmat=forth, rmatmat=back, dtype=dtype)
+
+
+def _times(matrix: Any, b: np.ndarray) -> np.ndarray:
+    """The product with a NumPy array, whatever the matrix is made of."""
+    like = matrix._an_array()
+    backend = backend_of(like)
+    return backend.to_numpy(matrix @ backend.from_numpy(b, like))
 
 
 class _Solver:

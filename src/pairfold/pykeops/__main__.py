@@ -19,9 +19,11 @@ def main() -> None:
         print(USAGE)
         raise SystemExit(0 if arguments[:1] in (["-h"], ["--help"]) else 2)
     install()
-    # Processes that the program starts find the same packages first.
+    # Processes that the program starts find the same packages first: by the variable, or by this process's own path, which
+    # multiprocessing gives to those that it spawns.
     shims = str(Path(__file__).parent / "path")
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [shims, os.environ.get("PYTHONPATH", "")]))
+    sys.path.insert(1, shims)
     if arguments[0] == "-m":
         sys.argv = arguments[1:]
         sys.path[0] = os.getcwd()
@@ -32,6 +34,9 @@ def main() -> None:
         exec(compile(arguments[1], "<string>", "exec"), {"__name__": "__main__", "__builtins__": __builtins__})
     else:
         sys.argv = arguments
+        if not Path(arguments[0]).exists():
+            print(f"pairfold.pykeops: there is no file {arguments[0]!r}", file=sys.stderr)
+            raise SystemExit(2)
         sys.path[0] = str(Path(arguments[0]).resolve().parent)
         runpy.run_path(arguments[0], run_name="__main__")
 
