@@ -208,6 +208,8 @@ def operators() -> str:
         "# Operators\n",
         "Every operator of formulas, from the table in `pairfold/formula/operators.py`. Operands are a, b …, the value is y. The last axis",
         "is that of the components; operands of one component fit any number of them.\n",
+        "“Written” is how formulas print. In a program `mod(a, b)` and its kin are methods of the first operand, `a.mod(b)`;",
+        "`pairfold.where` and `pairfold.take` are functions, and NumPy's and PyTorch's own functions take LazyTensors too.\n",
         f"All of them take arrays of {', '.join(STORED)} (bfloat16: PyTorch's), promoted by",
         "the framework's own rules. Arithmetic is in float32, or in float64 where an array is float64 or has integers that float32 cannot",
         "tell apart.\n",
