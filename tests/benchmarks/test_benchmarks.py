@@ -10,6 +10,7 @@ from unittest import mock
 import numpy as np
 import pytest
 
+import pairfold
 from benchmarks import dropin, machine, measure, peak_cuda, report
 from benchmarks import workloads as w
 from benchmarks.systems import SYSTEMS
@@ -19,6 +20,13 @@ from benchmarks.targets import TARGETS, Target
 def dense(p: w.Points) -> tuple[np.ndarray, np.ndarray]:
     differences = p.x[:, None, :].astype(np.float64) - p.y[None]
     return differences, (differences**2).sum(-1)
+
+
+@pytest.fixture(autouse=True)
+def threads():
+    """Benchmarks choose how many."""
+    yield
+    pairfold.set_num_threads(None)
 
 
 @pytest.fixture
