@@ -155,7 +155,8 @@ class Tile:
             self._guarded_step(columns)
             return ()
         lifted = [plan.lifted(c) for c in range(columns)]
-        targets = plan.combine(plan.tile_slots, *lifted)
+        together = [plan.reduction.combine(lifted)] if self.schedule.gathered else lifted
+        targets = plan.combine(plan.tile_slots, *together)
         evaluator = self._evaluator()
         if not self.schedule.state_in_registers:
             self._store(evaluator, targets, self.partial)

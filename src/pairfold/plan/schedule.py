@@ -63,6 +63,8 @@ class Schedule:
         Whether rows and columns are packed before the tile runs, or by the tile itself.
     rescaled : bool
         Whether the columns of a step are rescaled together, as the reduction asks for.
+    gathered : bool
+        Whether the columns of a step are combined before they meet the partial: a running sum is rounded less often.
     components, stretch : int
         Of a product, components of the result that are summed at once, and columns of which numbers are kept.
     why : tuple of str
@@ -79,6 +81,7 @@ class Schedule:
     resident: int = 1
     packed: bool = True
     rescaled: bool = False
+    gathered: bool = False
     components: int = 0
     stretch: int = 0
     why: tuple[str, ...] = field(default=(), compare=False, repr=False)
@@ -190,6 +193,7 @@ def choose(body: Sequence[Node], reduction: Reduction, bits: int, machine: Machi
         unroll=UNROLL,
         state_in_registers=in_registers,
         rescaled=reduction.blocked > 1,
+        gathered=columns > 1 and isinstance(reduction, Sum) and not reduction.accumulation.careful,
         why=(shape, partial),
     )
 
