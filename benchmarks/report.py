@@ -238,7 +238,7 @@ def cpu_table(run: Run) -> str:
             "plain conjugate gradients take.",
             limit_table(run),
             "The peak is that of independent fused multiply-adds on full vectors, measured in the same minutes; a multiply-add counts "
-            "as one operation. A Gaussian pair takes D + 9 of them, by inner products: D multiply-adds, 8 for the power of 2, 1 for the "
+            "as one operation. A Gaussian pair takes D + 10 of them, by inner products: D multiply-adds, 9 for the power of 2, 1 for the "
             "weight; in float64 D + 13, and an operation counts as two. Of small batches no norms are measured: 2 D + 11, by differences.",
             peak_table(run),
         ]

@@ -310,15 +310,15 @@ class Formula:
     dense: Program | None = None  # in PyTorch alone, where no matrix of all pairs need be stored
 
 
-# A Gaussian pair, by inner products: D multiply-adds, a power of 2 (8: a range reduction, a polynomial in five, a scaling that takes the
-# place of two), a multiply-add with the weight; in float64 the power takes 12 (two for the range reduction, a table, a polynomial in
-# seven), and an operation the place of two. In small problems, of which no norms are measured: D differences, D multiply-adds, an
-# exponential (11: a range reduction in three, a table, a polynomial in four, a mask, a scaling), the weight. A fused multiply-add counts
-# as one operation.
+# A Gaussian pair, by inner products: D multiply-adds, a power of 2 (9: a range reduction in three, a table, a polynomial in three, a
+# scaling that takes the place of two), a multiply-add with the weight; in float64 the power takes 12 (two for the range reduction, a
+# table, a polynomial in seven), and an operation the place of two. In small problems, of which no norms are measured: D differences, D
+# multiply-adds, an exponential (11: a range reduction in three, a table, a polynomial in four, a mask, a scaling), the weight. A fused
+# multiply-add counts as one operation.
 
 
 def gauss_operations(d: int, small: bool) -> int:
-    return 2 * d + 11 + 1 if small else d + 8 + 1
+    return 2 * d + 11 + 1 if small else d + 9 + 1
 
 
 def gauss_operations_float64(d: int, small: bool) -> int:

@@ -143,16 +143,16 @@ def explain(
     if what not in ("plan", "llvm", "asm"):
         raise ValueError(f'explain shows the "plan", or the code as "llvm" or "asm", not {what!r}')
     # Where there are no pairs there are no data to look at.
-    route = fold.route(operands, extent, bits) if extent.pairs else Route(fold.oriented, operands)
+    route = fold.route(operands, extent, bits) if extent.pairs else Route(fold.oriented, operands, fold.reduction)
     numbers = route.numbers(bits, result)
     vectors = cpu.vectors_of_few_rows(extent, bits, pattern)
     plan = make_plan(
-        route.formulas, fold.reduction, numbers, cpu.machine(), pattern is not None, contracted=route.contracted, vectors=vectors
+        route.formulas, route.reduction, numbers, cpu.machine(), pattern is not None, contracted=route.contracted, vectors=vectors
     )
     if what != "plan":
         code = cpu.emit(plan)
         return Listing(code if what == "llvm" else compile_assembly(code))
-    kernel = cpu.known(route.formulas, fold.reduction, numbers, plan.sparse, route.contracted, vectors)
+    kernel = cpu.known(route.formulas, route.reduction, numbers, plan.sparse, route.contracted, vectors)
     return _Account(fold, route, extent, pattern, plan, described, kernel.last if kernel else None).explanation()
 
 

@@ -70,6 +70,8 @@ class Route(NamedTuple):
         As kernels take them: rows kept, columns reduced.
     operands : sequence of Operand
         For their variables.
+    reduction : Reduction
+        Of those formulas.
     exponent : float or None
         Where exponents could be taken by inner products, the largest that these data allow for: see `plan.contract`.
     centre : ndarray or None
@@ -78,6 +80,7 @@ class Route(NamedTuple):
 
     formulas: tuple[Node, ...]
     operands: Sequence[Operand]
+    reduction: Reduction
     exponent: float | None = None
     centre: np.ndarray | None = None
 
@@ -157,7 +160,7 @@ class Fold:
             return
         route = self.route(operands, extent, bits)
         vectors = cpu.vectors_of_few_rows(extent, bits, pattern)
-        kernel = cpu.kernel(route.formulas, self.reduction, route.numbers(bits, result), pattern is not None, route.contracted, vectors)
+        kernel = cpu.kernel(route.formulas, route.reduction, route.numbers(bits, result), pattern is not None, route.contracted, vectors)
         kernel(route.operands, outputs, extent, pattern)
         del route  # it keeps the centre, which the kernel knows by address alone
 
@@ -254,7 +257,7 @@ class Fold:
 
     def route(self, operands: Sequence[Operand], extent: Extent, bits: int) -> Route:
         """What is computed for these data: inner products in place of a squared distance, where that saves time and loses nothing."""
-        differences = Route(self.oriented, operands)
+        differences = Route(self.oriented, operands, self.reduction)
         if extent.kept * extent.reduced < PAIRS_WORTH_CONTRACTING or min(extent[1:]) < ROWS_WORTH_CONTRACTING:
             return differences
         contracted = contraction(self.oriented, self.reduction, bits)
@@ -267,9 +270,9 @@ class Fold:
         operands_and_centre = [*operands, operand_of(centre, False, (extent.batches,))]
         exponent = _largest_exponent(contracted, operands_and_centre, extent, bits)
         if not exponent <= LARGEST_EXPONENT:  # nan too
-            return Route(self.oriented, operands, exponent)
+            return Route(self.oriented, operands, self.reduction, exponent)
         used = len(variables(contracted.formulas))
-        return Route(contracted.formulas, operands_and_centre[:used], exponent, centre)
+        return Route(contracted.formulas, operands_and_centre[:used], contracted.reduction, exponent, centre)
 
     def of_nothing(self) -> list[np.ndarray]:
         """What each result is where nothing was reduced, (dim,): the reduction's identity, and -1 for an index."""

@@ -231,7 +231,11 @@ class Sum(Reduction):
         return self.accumulation.merge(total, later)
 
     def finish(self, state: State) -> tuple[Node, ...]:
-        return (self.accumulation.finish(state),)
+        return (self.of_total(self.accumulation.finish(state)),)
+
+    def of_total(self, total: Node) -> Node:
+        """The result, from the sum."""
+        return total
 
     def pullback(self, values: Sequence[Node], outs: Sequence[Node], cotangents: Sequence[Node]) -> tuple[Node, ...]:
         return (cotangents[0],)
@@ -573,26 +577,13 @@ class LogSumExp(Reduction):
 
 
 @dataclass(frozen=True)
-class LogOfSum(Reduction):
+class LogOfSum(Sum):
     """log Σ F of positive terms of middling size: what planners put in the place of a `LogSumExp` whose exponents are small."""
 
-    accumulation: Accumulation = Accumulation()
     name = "log of sum"
 
-    def fields(self, dims: Sequence[int]) -> tuple[Field, ...]:
-        return Sum(self.accumulation).fields(dims)
-
-    def lift(self, values: Sequence[Node], index: Node) -> State:
-        return self.accumulation.lift(values[0])
-
-    def combine(self, states: Sequence[State]) -> State:
-        return self.accumulation.combine(states)
-
-    def merge(self, total: State, later: State) -> State:
-        return self.accumulation.merge(total, later)
-
-    def finish(self, state: State) -> tuple[Node, ...]:
-        return (apply("log", self.accumulation.finish(state)),)
+    def of_total(self, total: Node) -> Node:
+        return apply("log", total)
 
     def numpy(self, *values: np.ndarray) -> tuple[np.ndarray, ...]:
         return (np.log(values[0].sum(1)),)

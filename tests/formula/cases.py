@@ -12,6 +12,7 @@ def attributes(name: str, dim: int) -> list[tuple]:
     return {
         "powi": [(3,), (4,), (7,), (-2,), (-3,), (0,)],
         "round": [(0,), (2,), (-1,)],
+        "round_away": [(0,), (2,), (-1,)],
         "polygamma": [(1,), (2,), (4,)],
         "matern": [(0,), (1,), (2,), (5,), (-1,), (-2,)],
         "extract": [(0, 1), (dim - 1, 1), (dim // 2, dim - dim // 2)],

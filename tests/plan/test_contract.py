@@ -144,3 +144,29 @@ def test_other_terms_stay_in_the_exponential(random):
     found = ((Vj(v) - Vi(u)) - (Vi(x) - Vj(y)).sqnorm2()).exp().sum(1)
     wanted = np.exp((v[:, 0].astype(float) - u) - squared(x, y)).sum(1)
     np.testing.assert_allclose(found[:, 0], wanted, rtol=2e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dim", [2, 3, 9, 30])
+def test_logsumexp_as_the_logarithm_of_a_sum(dim, dtype, random):
+    """Where exponents are small and stand alone; with more terms, weights or care it is the one with a running maximum."""
+    side = 1.5 / np.sqrt(dim)
+    x, y, w = random.uniform(0, side, (300, dim)), random.uniform(0, side, (700, dim)), random.uniform(1, 2, (700, 1))
+    x, y, w = x.astype(dtype), y.astype(dtype), w.astype(dtype)
+    square, rtol = squared(x, y), 3e-7 if dtype == "float32" else 1e-15
+    F = -(Vi(x) - Vj(y)).sqnorm2()  # noqa: N806
+    for axis in (0, 1):
+        weights = w.astype("f8").T if axis == 1 else 1.0
+        want = np.log(np.exp(-square).sum(axis))
+        np.testing.assert_allclose(F.logsumexp(axis), want, rtol=rtol, atol=rtol)
+        np.testing.assert_allclose(F.logsumexp(axis, accumulate="compensated"), want, rtol=rtol, atol=rtol)
+        if axis == 1:
+            np.testing.assert_allclose(
+                F.logsumexp(axis, weight=Vj(w))[:, 0], np.log((weights * np.exp(-square)).sum(axis)), rtol=rtol, atol=rtol
+            )
+            np.testing.assert_allclose(
+                (F + 50 * Vj(w)).logsumexp(axis)[:, 0], np.log(np.exp(50 * w.astype("f8").T - square).sum(axis)), rtol=rtol
+            )
+        far = np.log(np.exp(-400 * (square - square.min(axis, keepdims=True))).sum(axis)) - 400 * square.min(axis)
+        np.testing.assert_allclose((400 * F).logsumexp(axis), far, rtol=4 * rtol, atol=4 * rtol)
+    assert dict(F.explain(reduction="logsumexp").lines)["distances"][0].startswith("by inner products")

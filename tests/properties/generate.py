@@ -209,7 +209,7 @@ def _plain(rng: random.Random, name: str, first: Node, pool: Sequence[Node]) -> 
     attrs: tuple = ()
     if name == "powi":
         attrs = (rng.choice([-3, -2, 3, 4, 5]),)
-    elif name == "round":
+    elif name in ("round", "round_away"):
         attrs = (rng.choice([-1, 0, 1, 2]),)
     elif name == "polygamma":
         attrs = (rng.randint(1, 3),)

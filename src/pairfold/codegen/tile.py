@@ -48,7 +48,6 @@ class Tile:
 
         self.row_stride, self.column_length = s.block, h.col.length
         self._allocate()
-        self.known = self._preload()
 
         def walk(start: Value, stop: Value) -> None:
             """The part of a range of columns that is this split's."""
@@ -89,7 +88,7 @@ class Tile:
             relative = b.trunc(b.sub(self.j, self.first), self.m.scalar_integer) if self.m.bits == 32 else b.sub(self.j, self.first)
             return [self.m.splat(b.add(relative, self.m.scalar_integer(column)))]
         if buffer == "state" and self.schedule.state_in_registers:
-            return [self.state[column][index.offset][r] for r in rows]
+            return [self.state[column][index.offset][r - self.rows[0]] for r in rows]
         memory = self.total if buffer == "total" else self.partial
         return [memory.load(column, index.value(b), r) for r in rows]
 
@@ -125,17 +124,21 @@ class Tile:
     def _columns(self, start: Value, stop: Value) -> None:
         """Reduce a range of columns into the tile's partial, and merge that into the total."""
         s = self.schedule
-        carried: Sequence[Value] = []
-        if s.state_in_registers:
-            fields = list(zip(self.plan.tile_fields, self.types, strict=False))
-            carried = [identity(self.frame, f.identity, t) for f, t in fields for _ in range(f.dim * s.rows)]
-        elif self.tiled:
-            self.partial.reset(self.frame, self.layout)
-        carried = self._walk(start, stop, carried)
-        if self.tiled:
-            self.state = self._unflatten(carried)
-            targets = self.plan.merge(self.plan.state("total"), self.plan.tile_slots)
-            self._store(self._evaluator(), targets, self.total)
+        for first in range(0, s.rows, s.group):
+            self.rows = list(range(first, min(first + s.group, s.rows)))
+            self.known = self._preload()
+            carried: Sequence[Value] = []
+            if s.state_in_registers:
+                fields = list(zip(self.plan.tile_fields, self.types, strict=False))
+                carried = [identity(self.frame, f.identity, t) for f, t in fields for _ in range(f.dim * len(self.rows))]
+            elif self.tiled:
+                self.partial.reset(self.frame, self.layout)
+            carried = self._walk(start, stop, carried)
+            if self.tiled:
+                self.state = self._unflatten(carried)
+                targets = self.plan.merge(self.plan.state("total"), self.plan.tile_slots)
+                self._store(self._evaluator(), targets, self.total)
+        self.rows = list(range(s.rows))
 
     def _walk(self, start: Value, stop: Value, carried: Sequence[Value]) -> Sequence[Value]:
         """Reduce a range of columns into the tile's partial: in whole steps, then what remains column by column."""

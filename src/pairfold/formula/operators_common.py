@@ -79,9 +79,3 @@ def insert(a: Node, start: int, dim: int) -> Node:
     """The vector at `start` in a vector of zeros."""
     after = dim - start - a.dim
     return concat(*([zeros(start)] if start else []), a, *([zeros(after)] if after else []))
-
-
-def inverse_root_or_zero(a: Node) -> Node:
-    """1/sqrt(a), and 0 at a = 0: the subgradient that keeps |x - x| differentiable on the diagonal, as KeOps chooses."""
-    zero = apply("eq", a, 0)
-    return where(zero, 0, apply("rsqrt", where(zero, 1, a)))  # the inner choice keeps further derivatives finite too

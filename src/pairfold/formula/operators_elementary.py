@@ -10,7 +10,7 @@ import numpy as np
 
 from .graph import Node, Operand, apply
 from .operator import Bracketed, Operator
-from .operators_common import broadcast, call, infix, inverse_root_or_zero, power, prefix, where
+from .operators_common import broadcast, call, infix, power, prefix, where
 
 # ---- dimensions
 
@@ -44,7 +44,7 @@ def _clamp_partials(node: Node) -> tuple[Operand | None, ...]:
 
 def _pow_partials(node: Node) -> tuple[Operand | None, ...]:
     a, b = node.args
-    return b * apply("pow", a, b - 1), where(apply("eq", a, 0), 0, node * apply("log", a))
+    return where(apply("eq", b, 0), 0, b * apply("pow", a, b - 1)), where(apply("eq", a, 0), 0, node * apply("log", a))
 
 
 def _atan2_partials(node: Node) -> tuple[Operand | None, ...]:
@@ -175,6 +175,19 @@ def _softmin(a: np.ndarray, b: np.ndarray, c: np.ndarray, scale: np.ndarray) -> 
     return least - scale * np.log(np.exp((least - a) / scale) + np.exp((least - b) / scale) + np.exp((least - c) / scale))
 
 
+def _round_away(a: np.ndarray, d: int) -> np.ndarray:
+    scaled = a * 10.0**d
+    whole = np.trunc(scaled)
+    return (whole + np.where(np.abs(scaled - whole) >= 0.5, np.sign(scaled), 0.0)) / 10.0**d
+
+
+def _round_away_definition(a: Node, d: int) -> Node:
+    scaled = a * 10.0**d if d else a
+    whole = apply("trunc", scaled)
+    rounded = whole + where(apply("ge", apply("abs", scaled - whole), 0.5), apply("sign", scaled), 0)
+    return rounded / 10.0**d if d else rounded
+
+
 # ---- records of one form
 
 
@@ -239,9 +252,11 @@ ARITHMETIC = [
 ]  # fmt: skip
 
 FUNCTIONS = [
-    _function("sqrt", np.sqrt, lambda y, a: 0.5 * inverse_root_or_zero(a), "square root; its derivative at 0 is taken as 0", "Sqrt",
+    _function("sqrt", np.sqrt, lambda y, a: 0.5 * apply("rsqrt_or_zero", a), "square root; its derivative at 0 is taken as 0", "Sqrt",
               cost=6, sign=lambda a: 1),
-    _function("rsqrt", lambda a: 1 / np.sqrt(a), lambda y, a: -0.5 * (y / a), "1 / sqrt(a)", "Rsqrt", cost=6, sign=lambda a: 1),
+    _function("rsqrt", lambda a: 1 / np.sqrt(a), lambda y, a: -0.5 * (y / a), "1 / sqrt(a)", cost=6, sign=lambda a: 1),
+    _function("rsqrt_or_zero", lambda a: np.where(a == 0, 0.0, 1 / np.sqrt(a)), lambda y, a: -0.5 * (y * apply("square", y)),
+              "1 / sqrt(a), and 0 at 0, as KeOps has it", "Rsqrt", cost=8, sign=lambda a: 1),
     _function("exp", np.exp, lambda y, a: y, "e to the power a", "Exp", cost=12, sign=lambda a: 1),
     _function("log", np.log, lambda y, a: 1 / a, "natural logarithm", "Log", cost=14),
     _function("abs", np.abs, lambda y, a: apply("sign", a), "absolute value; its derivative at 0 is taken as 0", "Abs", sign=lambda a: 1),
@@ -253,8 +268,10 @@ FUNCTIONS = [
     _function("cos", np.cos, lambda y, a: -apply("sin", a), "cosine", "Cos", cost=20,
               twin=lambda n: apply("sin", *n.args), joint=lambda m, a: m.sine_and_cosine(a)[::-1]),
     _function("tan", np.tan, lambda y, a: 1 + apply("square", y), "tangent", cost=30),
-    _function("asin", np.arcsin, lambda y, a: apply("rsqrt", 1 - apply("square", a)), "inverse sine", "Asin", cost=18),
-    _function("acos", np.arccos, lambda y, a: -apply("rsqrt", 1 - apply("square", a)), "inverse cosine", "Acos", cost=22),
+    _function("asin", np.arcsin, lambda y, a: apply("rsqrt_or_zero", 1 - apply("square", a)),
+              "inverse sine; its derivative at -1 and 1 is taken as 0", "Asin", cost=18),
+    _function("acos", np.arccos, lambda y, a: -apply("rsqrt_or_zero", 1 - apply("square", a)),
+              "inverse cosine; its derivative at -1 and 1 is taken as 0", "Acos", cost=22),
     _function("atan", np.arctan, lambda y, a: 1 / (1 + apply("square", a)), "inverse tangent", "Atan", cost=17),
     Operator("atan2", "elementwise", broadcast, call("atan2"), np.arctan2, lambda m, a, b: m.atan2(a, b), _atan2_partials, cost=31,
              doc="the angle of the point (b, a); its derivative at 0 is taken as 0", keops="Atan2", arity=2),
@@ -291,7 +308,9 @@ FUNCTIONS = [
     _function("ceil", np.ceil, lambda y, a: None, "the next higher whole number"),
     _function("trunc", np.trunc, lambda y, a: None, "the whole number towards 0"),
     Operator("round", "elementwise", broadcast, call("round"), np.round, lambda m, a, d: m.round_decimals(a, d), lambda n: (None,), cost=4,
-             doc="a rounded to d decimals, ties to even as NumPy's", keops="Round", attributes={"d": int}),
+             doc="a rounded to d decimals, ties to even as NumPy's", attributes={"d": int}),
+    Operator("round_away", "derived", broadcast, call("round_away"), _round_away, definition=_round_away_definition,
+             doc="a rounded to d decimals, ties away from 0, as KeOps has it", keops="Round", attributes={"d": int}),
     _function("isnan", lambda a: np.isnan(a) * 1.0, lambda y, a: None, "1 where a is nan, else 0", method="one_if_nan"),
 ]  # fmt: skip
 
@@ -336,7 +355,7 @@ INTERNAL = [
     _function("exp_or_zero", np.exp, lambda y, a: y, "exp, 0 where it would be subnormal", method="exp_or_zero", cost=12, sign=lambda a: 1),
     # Made by the planner for targets whose instruction is this one.
     _function("exp2", np.exp2, lambda y, a: math.log(2) * y, "2 to the power a", cost=1, sign=lambda a: 1),
-    _function("exp2_middling", np.exp2, lambda y, a: math.log(2) * y, "2 to the power a, between -100 and 100", cost=8, sign=lambda a: 1),
+    _function("exp2_middling", np.exp2, lambda y, a: math.log(2) * y, "2 to the power a, between -100 and 100", cost=9, sign=lambda a: 1),
     # Used by reductions alone: a maximum that may lose a nan, and whether an index is still unset.
     Operator("fmax", "elementwise", broadcast, call("fmax"), np.fmax, lambda m, a, b: m.fmax(a, b), _of_two("gt"),
              doc="the larger of two, in one instruction; the second where either is nan", arity=2),

@@ -74,11 +74,11 @@ def contraction(
     formulas = specialise(simplify(expand(formulas)))
     order = topological(formulas)
     found = [n for n in order if _is_squared_distance(n)]
-    parted = isinstance(reduction, Sum) and not unrolled
+    may_be_sum = type(reduction) is LogSumExp and (unrolled or not reduction.accumulation.careful)
     if unrolled:
         shortest = SHORTEST_BOUND if isinstance(reduction, KminArgKmin) else SHORTEST_UNROLLED
     else:
-        shortest = SHORTEST_SUMMED if parted else SHORTEST
+        shortest = SHORTEST_SUMMED if isinstance(reduction, Sum) or may_be_sum else SHORTEST
     long = [n for n in found if n.args[0].dim >= shortest]
     if not long:
         return f"of {found[0].args[0].dim} components, and inner products pay from {shortest} on" if found else ""
@@ -111,6 +111,14 @@ def contraction(
     exponents = _exponents(distance, order, formulas, reduction)
     if exponents is None:
         return "outside an exponential, inner products would lose digits"
+    scale, alone = exponents.get(formulas[0], (None, False))
+    if alone and may_be_sum:
+        assert scale is not None and isinstance(reduction, LogSumExp)
+        formulas, reduction = (apply("exp", formulas[0]),), LogOfSum(reduction.accumulation)
+        exponents = {formulas[0]: (scale, True)}
+    parted = isinstance(reduction, Sum) and not unrolled
+    if not (parted or unrolled) and a.dim < SHORTEST:
+        return f"of {a.dim} components, and inner products pay from {SHORTEST} on"
     differences = {n: apply("sub", *(v - centre for v in n.args)) for n in order if n.op.name == "sub" and set(n.args) == {a, b}}
     if unrolled:
         changes = {distance: one_sum(row_norm + column_norm), **differences}
@@ -125,8 +133,6 @@ def contraction(
         changes = {distance: (row_norm + column_norm) - twice_product}
     scale = _largest([scale for scale, _ in exponents.values()])
     changed = simplify(substitute(formulas, changes))
-    if unrolled and type(reduction) is LogSumExp and exponents.get(formulas[0], (scale, False))[1]:
-        changed, reduction = (apply("exp", changed[0]),), LogOfSum(reduction.accumulation)
     return Contraction(changed, a, b, row_norm, column_norm, simplify((scale,))[0], reduction)
 
 

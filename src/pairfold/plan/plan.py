@@ -146,8 +146,11 @@ class Plan:
     @cached_property
     def results(self) -> tuple[Node, ...]:
         """The results, as formulas of the running partial."""
-        results = self.reduction.finish(self.field_slots)
-        return simplify(expand([self.separated.result(r) for r in results] if self.separated else results))
+        if self.separated is None:
+            return simplify(expand(self.reduction.finish(self.field_slots)))
+        assert isinstance(self.reduction, Sum)
+        total = self.separated.result(self.reduction.accumulation.finish(self.field_slots))
+        return simplify(expand((self.reduction.of_total(total),)))
 
     @cached_property
     def operations(self) -> float:

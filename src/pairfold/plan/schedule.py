@@ -65,6 +65,8 @@ class Schedule:
         Whether the columns of a step are rescaled together, as the reduction asks for.
     gathered : bool
         Whether the columns of a step are combined before they meet the partial: a running sum is rounded less often.
+    abreast : int
+        Vectors of rows that share a step, where it is not all: the others take their turns with the same tile of columns.
     components, stretch : int
         Of a product, components of the result that are summed at once, and columns of which numbers are kept.
     why : tuple of str
@@ -82,6 +84,7 @@ class Schedule:
     packed: bool = True
     rescaled: bool = False
     gathered: bool = False
+    abreast: int = 0
     components: int = 0
     stretch: int = 0
     why: tuple[str, ...] = field(default=(), compare=False, repr=False)
@@ -91,13 +94,18 @@ class Schedule:
         """Rows that one tile owns."""
         return self.lanes * self.rows
 
+    @property
+    def group(self) -> int:
+        """Vectors of rows that share a step."""
+        return self.abreast or self.rows
+
     def for_few_rows(self, vectors: int) -> Schedule:
         """A tile for so few rows that some vectors of a block would be empty."""
         if vectors >= self.rows:
             return self
         columns = self.columns
         if columns > 1 and not self.rescaled:
-            columns = min(8, columns * self.rows // vectors)  # so that as many sums are under way
+            columns = min(8, columns * self.group // min(self.group, vectors))  # so that as many sums are under way
         shape = f"all rows are in {vectors} {'vector' if vectors == 1 else 'vectors'}, less than the {self.rows} that a block has otherwise"
         return replace(self, rows=vectors, columns=columns, why=(shape, *self.why[1:]))
 
@@ -106,6 +114,7 @@ UNROLL = 8
 BUFFERS = ("row", "col", "par")
 MOST_NUMBERS = 4  # of a pair, that are kept
 STRETCH = 32  # columns, where one number of a pair is kept
+LIGHT = 40  # vector operations of a pair: four columns of heavier ones take more registers than there are
 MOST_WRITTEN_OUT = 512  # products of an einsum that are written out; more are loops
 
 
@@ -151,6 +160,7 @@ def choose(body: Sequence[Node], reduction: Reduction, bits: int, machine: Machi
         f.dim * (2 if f.kind == "double" and bits == 32 else 1) for f in reduction.fields([f.dim for f in body]) if not f.compensates
     )
     in_registers = not reduction.guarded and state <= (6 if many else 3)
+    plain, abreast = isinstance(reduction, Sum) and not reduction.accumulation.careful, 0
     if is_product(body, reduction) and (not in_registers or loops):
         return _choose_product(body, lanes, many, loops)
     if tensors and not reduction.guarded:
@@ -175,6 +185,9 @@ def choose(body: Sequence[Node], reduction: Reduction, bits: int, machine: Machi
     else:
         rows, columns = (4 if many and state <= 3 else 2), 1
         shape = f"all of a pair is in registers: {rows} vectors of rows share a column and hide the wait for results"
+        if many and plain and state == 1 and sum(n.op.cost for n in topological(body)) <= LIGHT:
+            columns, abreast = 4, 1
+            shape = f"all of a pair is in registers: {columns} columns share a vector of rows and hide the wait for results"
     # Shorter tiles are more accurate; a partial in memory costs more to merge.
     tile = 64 if in_registers else 256
     if reduction.guarded:
@@ -193,7 +206,8 @@ def choose(body: Sequence[Node], reduction: Reduction, bits: int, machine: Machi
         unroll=UNROLL,
         state_in_registers=in_registers,
         rescaled=reduction.blocked > 1,
-        gathered=columns > 1 and isinstance(reduction, Sum) and not reduction.accumulation.careful,
+        gathered=columns > 1 and plain,
+        abreast=abreast,
         why=(shape, partial),
     )
 
