@@ -503,3 +503,32 @@ def test_solutions_under_transformations():
         (lambda h: lambda x: f.jvp(h, (x, b), (x.cos(), b.sin())), x),
     ):
         torch.testing.assert_close(transform(ours)(points), transform(dense)(points), rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("dtype", "scales"), [("float32", (1e-36, 1e-20, 1e18, 1e35)), ("float64", (1e-300, 1e-160, 1e160, 1e300))])
+def test_the_size_of_b_does_not_matter(dtype, scales, kind):
+    x, b = cloud(60, 3), 1 + cloud(60)
+    dense = np.exp(-4 * ((x[:, None] - x) ** 2).sum(-1)) + 0.5 * np.eye(60)
+    points = give(x, kind, dtype)
+    K = (-4 * (Vi(points) - Vj(points)).sqnorm2()).exp()  # noqa: N806
+    columns = np.stack([b * s for s in scales] + [0 * b], axis=1)
+    tol = 1e-5 if dtype == "float32" else 1e-11
+    found, info = K.solve(give(columns, kind, dtype), alpha=0.5, tol=tol, info=True)
+    found = np.asarray(found, dtype="f8")
+    assert info.converged and (info.residual[: len(scales)] <= tol).all()
+    for k, s in enumerate(scales):
+        np.testing.assert_allclose(found[:, k] / s, np.linalg.solve(dense, b), rtol=100 * tol, atol=100 * tol)
+    assert (found[:, -1] == 0).all()
+    if kind == "torch":
+        rhs = give(b * scales[0], kind, dtype).requires_grad_()
+        (g,) = torch.autograd.grad((K.solve(rhs, alpha=0.5, tol=tol) * scales[0]).sum(), rhs)
+        want = np.linalg.solve(dense, np.ones(60)) * scales[0]
+        np.testing.assert_allclose(g.double().numpy() / scales[0], want / scales[0], rtol=100 * tol, atol=100 * tol)
+
+
+def test_a_skew_symmetric_matrix_is_refused():
+    for dtype in ("float32", "float64"):
+        x = cloud(100, 1).astype(dtype)
+        with pytest.raises(np.linalg.LinAlgError, match="positive definite"):
+            (Vi(x) - Vj(x)).solve(np.ones((100, 1), dtype))

@@ -287,3 +287,23 @@ def test_messages():
         np.concatenate([lazy, lazy])
     with pytest.raises(ValueError, match=r"\(6,\) beside a matrix of shape \(4, 6\)"):
         np.hypot(np.ones(N), lazy)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_division_with_remainders_and_more_functions(kind):
+    lazy, full = problem(kind)
+    close(2 % lazy, 2 % full)
+    close(lazy // 0.3, full // 0.3)
+    close(7 // lazy, 7 // full)
+    module = torch if kind == "torch" else np
+    for name in ("log2", "log10", "exp2", "isfinite", "isinf"):
+        found, want = getattr(module, name)(lazy), getattr(module, name)(full)
+        close(found, want * 1.0)
+
+
+def test_extremes_by_name():
+    lazy, full = problem("torch")
+    for function in (torch.max, torch.min):
+        found, want = function(lazy, dim=1), function(full, dim=1)
+        torch.testing.assert_close(found.values, want.values)
+        assert (found.indices == want.indices).all()

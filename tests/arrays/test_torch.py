@@ -324,3 +324,81 @@ def test_forward_derivatives(name):
         torch.testing.assert_close(torch.autograd.forward_ad.unpack_dual(lazy(dual, y)).tangent, expected)
     for of in (torch.func.jacfwd, torch.func.hessian):
         torch.testing.assert_close(of(lambda x: lazy(x, y).square().sum())(x), of(lambda x: dense(x, y).square().sum())(x))
+
+
+# ---- numbers that are more than numbers, and what torch.func makes of tensors
+
+
+def test_numbers_carry_tangents_and_batches():
+    x, s = draw(6, 2), torch.tensor(0.7, dtype=torch.float64)
+    square = (x[:, None] - x).square().sum(-1)
+
+    def symbolic_and_dense(build):
+        return lambda s: build((Vi(x) - Vj(x)).sqnorm2(), s).sum((0, 1)), lambda s: build(square, s).sum()
+
+    for build in (lambda K, s: K * s, lambda K, s: K / s, lambda K, s: s - K, lambda K, s: (K + 1) ** s, lambda K, s: (-K / s).exp()):
+        f, d = symbolic_and_dense(build)
+        for got, want in zip(torch.func.jvp(f, (s,), (s.cos(),)), torch.func.jvp(d, (s,), (s.cos(),)), strict=True):
+            torch.testing.assert_close(got, want)
+        several = torch.stack([s, 2 * s, 3 * s])
+        torch.testing.assert_close(torch.func.vmap(f)(several), torch.func.vmap(d)(several))
+
+
+def test_forward_mode_within_forward_mode_is_refused():
+    """PyTorch would give zeros."""
+    x, y = draw(5, 2), draw(6, 2, seed=1)
+
+    def f(x):
+        return (-(Vi(x) - Vj(y)).sqnorm2()).exp().sum((0, 1))
+
+    def d(x):
+        return (-(x[:, None] - y).square().sum(-1)).exp().sum()
+
+    from torch.func import jacfwd, jacrev
+
+    with pytest.raises(RuntimeError, match=r"jacfwd\(jacrev"):
+        jacfwd(jacfwd(f))(x)
+    for outer, inner in ((jacfwd, jacrev), (jacrev, jacfwd), (jacrev, jacrev)):
+        torch.testing.assert_close(outer(inner(f))(x), outer(inner(d))(x))
+
+
+def test_masks_within_transforms():
+    x, labels = draw(6, 2), torch.tensor([0, 1, 2, 0, 1, 2])
+    numbers, ranges = labels.numpy(), torch.tensor([[0, 6]])
+
+    def square(x):
+        return (x[:, None] - x).square().sum(-1)
+
+    K = lambda x: (Vi(x) - Vj(x)).sqnorm2()  # noqa: E731
+    of_labels = lambda x: (square(x) * (labels[:, None] == labels)).sum()  # noqa: E731
+    for f, d in (
+        (lambda x: K(x).same_label(labels, labels).sum(), of_labels),
+        (lambda x: K(x).same_label(numbers, numbers).sum(), of_labels),
+        (lambda x: K(x).tril().dense().sum(), lambda x: square(x).tril().sum()),
+        (lambda x: K(x).blocks(ranges, ranges).sum(), lambda x: square(x).sum()),
+    ):
+        torch.testing.assert_close(torch.func.grad(f)(x), torch.func.grad(d)(x))
+        torch.testing.assert_close(torch.func.hessian(f)(x), torch.func.hessian(d)(x))
+
+
+@pytest.mark.parametrize("dtype", [torch.int16, torch.int32, torch.int64])
+def test_products_of_whole_numbers_are_exact(dtype):
+    a = torch.randint(4000, 5000, (300, 1), generator=torch.Generator().manual_seed(0)).to(dtype)
+    P = Vi(a) * Vj(a)  # noqa: N806
+    assert (P == P + 1).sum() == 0
+    full = a.double() * a.double().T
+    torch.testing.assert_close(P.sum(1)[:, 0].double(), full.sum(1), rtol=1e-7, atol=0)
+
+
+def test_powers_of_nothing():
+    x, n = torch.tensor([[0.0], [2.0]], dtype=torch.float64, requires_grad=True), torch.tensor([[0.0], [1.0], [2.0]], dtype=torch.float64)
+    (got,) = torch.autograd.grad((Vi(x) ** Vj(n)).sum((0, 1)).sum(), x)
+    (want,) = torch.autograd.grad((x**n.T).sum(), x)
+    torch.testing.assert_close(got, want)
+
+
+def test_angles_of_points_with_themselves():
+    u = torch.eye(3, dtype=torch.float64, requires_grad=True)
+    for function in ("acos", "asin"):
+        (g,) = torch.autograd.grad(getattr((Vi(u) | Vj(u)).clamp(-1, 1), function)().sum(), u)
+        assert torch.isfinite(g).all() and (g != 0).any()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+import numpy as np
+
 from .base import Backend
 from .numpy import NumPyBackend
 
-__all__ = ["Backend", "backend_of", "is_array"]
+__all__ = ["Backend", "backend_of", "is_array", "on_host"]
 
 _numpy = NumPyBackend()
 _torch: Backend | None = None
@@ -62,6 +64,12 @@ def backend_named(name: str) -> Backend:
 def is_array(value: Any) -> bool:
     """Whether some adapter knows the value as an array."""
     return _backend(value) is not None
+
+
+def on_host(values: Any) -> np.ndarray:
+    """A list, or an array of any framework, as a NumPy array."""
+    found = _backend(values)
+    return np.asarray(values) if found is None else found.to_numpy(values)
 
 
 def backend_of(array: Any) -> Backend:

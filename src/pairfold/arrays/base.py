@@ -20,6 +20,7 @@ Solve = Callable[[Apply, Any], Any]
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
+BYTES_ALONE = ("int8", "uint8")
 STORED = (*FLOATS, *INTEGERS, "bool")
 COMPLEX = ("complex64", "complex128")
 # The largest integers that floating-point numbers of so many bits tell apart.
@@ -134,6 +135,10 @@ class Backend(ABC):
         """Whether results would be differentiated by some of the arrays."""
         return False
 
+    def followed(self, array: Any) -> bool:
+        """Whether the array may stand for more than its numbers: derivatives by it are asked for, say."""
+        return False
+
     @abstractmethod
     def operand(self, array: Any, rows: bool, batch: tuple[int, ...]) -> Operand:
         """A (…, rows, dim) array, or a (…, dim) one without `rows`, whose leading axes broadcast to `batch`."""
@@ -153,7 +158,9 @@ class Backend(ABC):
         ValueError
             Where there are integers that no floating-point arithmetic can tell apart.
         """
-        bits = 64 if dtype == "float64" else 32
+        # What is made of whole numbers alone is one too as a rule, and larger than they are: a product, a squared distance.
+        whole = all(self.dtype(a) in INTEGERS for a in arrays) and not all(self.dtype(a) in BYTES_ALONE for a in arrays)
+        bits = 64 if dtype == "float64" or whole else 32
         for array in arrays:
             if self.dtype(array) in INTEGERS and self.dtype(array)[-2:] in ("32", "64") and 0 not in array.shape:
                 largest = self.largest(array)

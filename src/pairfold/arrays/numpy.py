@@ -9,7 +9,7 @@ import numpy as np
 
 from ..fold import Fold
 from ..runtime.operand import Extent, Operand, address_of, operand_of
-from ..runtime.pattern import Pattern, on_host
+from ..runtime.pattern import Pattern
 from . import streamed
 from .base import FLOATS, STORED, Backend
 
@@ -59,6 +59,8 @@ class NumPyBackend(Backend):
         return found
 
     def indices(self, value: Any, like: Any) -> Any:
+        from . import on_host  # which knows this module
+
         return on_host(value).astype(np.int64, copy=False)
 
     def from_numpy(self, array: np.ndarray, like: Any) -> Any:

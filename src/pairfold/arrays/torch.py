@@ -79,7 +79,14 @@ class TorchBackend(Backend):
         return torch.as_tensor(np.require(array, requirements=["C", "W"]), device=like.device)
 
     def to_numpy(self, array: Any) -> np.ndarray:
-        return array.detach().cpu().resolve_conj().resolve_neg().numpy()
+        if not torch._C._are_functorch_transforms_active():
+            return array.detach().cpu().resolve_conj().resolve_neg().numpy()
+        from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
+
+        while torch._C._functorch.is_gradtrackingtensor(array):
+            array = torch._C._functorch.get_unwrapped(array)
+        with temporarily_clear_interpreter_stack():  # within torch.func.grad whatever is done makes a tensor without numbers
+            return self.to_numpy(array)
 
     def order(self, keys: Any) -> Any:
         return keys.argsort(stable=True)
@@ -116,6 +123,9 @@ class TorchBackend(Backend):
         if torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0:
             return True
         return torch.is_grad_enabled() and any(a.requires_grad for a in arrays)
+
+    def followed(self, array: Any) -> bool:
+        return array.requires_grad or self.differentiable((array,))
 
     def results(self, fold: Fold, arrays: Sequence[Any], extent: Extent, dtype: str, pattern: Pattern | None = None) -> tuple[Any, ...]:
         results = _uncompiled() if "torch._dynamo" in sys.modules else TorchBackend._results
@@ -351,8 +361,7 @@ class _Tangents(_Fold):
     def jvp(ctx: Any, *tangents: Any) -> tuple[Any, ...]:
         """The transpose of the gradients, which are linear in the cotangents."""
         wanted = tuple(k for k, t in enumerate(tangents[5:]) if t is not None)
-        # Without their own tangents, which would be taken along forever.
-        saved = [torch.autograd.forward_ad.unpack_dual(t).primal for t in ctx.saved_tensors]
+        saved = _primals(ctx.saved_tensors)
         outs = saved[len(ctx.fold.variables) :]
         places = [k for k, r in enumerate(ctx.fold.results) if r.kind == "real"]
         if not places:
@@ -368,6 +377,15 @@ class _Tangents(_Fold):
         _, transpose = torch.func.vjp(gradients, *(torch.zeros_like(o) for o in outs))
         pushed = dict(zip(places, transpose(tuple(tangents[5 + k] for k in wanted)), strict=True))
         return tuple(pushed.get(k) for k in range(len(ctx.fold.results)))
+
+
+def _primals(tensors: Sequence[Any]) -> list[Any]:
+    """Without their own tangents, which would be taken along forever."""
+    stack = torch._C._functorch.get_interpreter_stack() or ()
+    if sum(level.key() == torch._C._functorch.TransformType.Jvp for level in stack) > 1:
+        # PyTorch takes no tangents along while it computes those of a function that is not its own: they would be 0.
+        raise RuntimeError("forward mode within forward mode does not see through a fold over pairs: use jacfwd(jacrev(f)), or hessian")
+    return [torch.autograd.forward_ad.unpack_dual(t).primal for t in tensors]
 
 
 def _function() -> type[_Fold]:
@@ -398,7 +416,7 @@ class _Solution(torch.autograd.Function):
 
     @staticmethod
     def jvp(ctx: Any, _solve: Any, _product: Any, b_tangent: Any, *tangents: Any) -> Any:
-        x, *arrays = (torch.autograd.forward_ad.unpack_dual(t).primal for t in ctx.saved_tensors)
+        x, *arrays = _primals(ctx.saved_tensors)
         wanted = [k for k, t in enumerate(tangents) if t is not None]
         residual = torch.zeros_like(x) if b_tangent is None else b_tangent
         if wanted:

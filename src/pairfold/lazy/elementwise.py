@@ -295,6 +295,15 @@ class Elementwise(Symbolic):
     def __mod__(self, modulus: Any) -> LazyTensor:
         return self.mod(modulus)
 
+    def __rmod__(self, value: Any) -> LazyTensor:
+        return self._lift(value) % self
+
+    def __floordiv__(self, divisor: Any) -> LazyTensor:
+        return (self / divisor).floor()
+
+    def __rfloordiv__(self, value: Any) -> LazyTensor:
+        return self._lift(value) // self
+
     def power(self, exponent: Any) -> LazyTensor:
         """As ``**``."""
         return self**exponent

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..arrays import is_array
+from ..arrays import is_array, on_host
 from ..formula.graph import Node
 from ..reductions import Masked, Reduction
-from ..runtime.pattern import Pattern, on_host
+from ..runtime.pattern import Pattern
 from .symbolic import Leaf, Symbolic, merge
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Mask:
         for axis, order in enumerate(self.orders):
             if order is not None:
                 there = np.take(there, np.argsort(np.asarray(order)), axis)
-        return there if self.condition is None else there & (np.asarray(self.condition.dense()) != 0)
+        return there if self.condition is None else there & (on_host(self.condition.dense()) != 0)
 
     def apply(
         self, lazy: Any, formulas: tuple[Node, ...], reduction: Reduction, axis: int
@@ -86,7 +86,8 @@ class Masks(Symbolic):
 
     def tril(self, k: int = 0) -> LazyTensor:
         """The pairs with j ≤ i + k, on and below a diagonal. Sums and products are those of `numpy.tril`; for means, minima, softmax and
-        the like the other pairs are not there (causal attention, say). Blocks above the diagonal are skipped.
+        the like the other pairs are not there (causal attention, say). Blocks above the diagonal are skipped. What is made of a masked
+        matrix and others has the mask too.
 
         Examples
         --------
@@ -142,7 +143,7 @@ class Masks(Symbolic):
         """
         sides = []
         for labels, length, what in zip((rows, columns), self._lengths, ("rows", "columns"), strict=True):
-            own = np.asarray(labels.detach().cpu() if hasattr(labels, "detach") else labels)
+            own = on_host(labels)
             if own.shape != (1 if length is None else length,):
                 raise ValueError(
                     f"same_label needs a label for each of the {length} {what} of {self.shape}, not an array of shape {own.shape}"
@@ -220,7 +221,7 @@ class Masks(Symbolic):
             self._mask = None
             return
         rows, columns = (1 if n is None else n for n in self._lengths)
-        self._mask = Mask(Pattern.of_six(ranges, (rows, columns)), None, ("ranges", ranges))
+        self._mask = Mask(Pattern.of_six([on_host(r) for r in ranges], (rows, columns)), None, ("ranges", ranges))
 
     def _masked(self, mask: Mask) -> LazyTensor:
         if self._mask is not None and self._mask.name != mask.name:

@@ -85,7 +85,8 @@ class Matrix(Folds):
         component = keys[inner] if self._inner else range(0)
         picked: Any = self._components(component) if self._inner else self
         if self._mask is not None:
-            if (r, c) != tuple(map(range, self._outer_lengths())) or between or behind:
+            whole_rows, whole_columns = (isinstance(k, range) and k == range(n) for k, n in zip((r, c), self._outer_lengths(), strict=True))
+            if not (whole_rows and whole_columns) or between or behind:
                 raise ValueError(f"rows and columns of a masked matrix {self.shape} are not picked: index first, then mask what is left")
             return picked._batches(batch)
         pairs = not isinstance(r, range) and not isinstance(c, range) and not _crossed(r, c)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from typing import Any
@@ -81,7 +82,10 @@ class Protocols(Symbolic):
             bare = f"{bare}imum" if not isinstance(other, int) else f"{bare}_arg{bare}"
         if bare in ("var", "std"):
             options.setdefault("correction", 1)
-        return _call(full, bare.removeprefix("special_"), lazy, args, options)
+        found = _call(full, bare.removeprefix("special_"), lazy, args, options)
+        if bare in ("min_argmin", "max_argmax"):  # by name too, as PyTorch's
+            return getattr(sys.modules["torch"].return_types, bare[:3])(found)
+        return found
 
 
 def _call(full: str, name: str, lazy: Any, args: Sequence[Any], options: Mapping[str, Any]) -> Any:
@@ -208,6 +212,11 @@ _OTHERS: dict[str, Function] = {
     "angle": lambda full, lazy, args, options: args[0].angle(**options),
     "real": lambda full, lazy, args, options: args[0].real,
     "imag": lambda full, lazy, args, options: args[0].imag,
+    "log2": lambda full, lazy, args, options: args[0].log(**options) / math.log(2),
+    "log10": lambda full, lazy, args, options: args[0].log(**options) / math.log(10),
+    "exp2": lambda full, lazy, args, options: 2 ** args[0],
+    "isfinite": lambda full, lazy, args, options: abs(args[0]) < math.inf,
+    "isinf": lambda full, lazy, args, options: abs(args[0]) == math.inf,
     "block": lambda full, lazy, args, options: block(*args, **options),
     "min_argmin": lambda full, lazy, args, options: lazy.min_argmin(*args[1:], **options),
     "max_argmax": lambda full, lazy, args, options: lazy.max_argmax(*args[1:], **options),

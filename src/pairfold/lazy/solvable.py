@@ -214,11 +214,12 @@ class _Solver:
 
     def __call__(self, apply: Callable[[Any], Any], b: Any) -> Any:
         backend = backend_of(b)
+        unit = _units(b)
+        b = b * backend.from_numpy(1 / unit, b)
         size = np.sqrt(backend.to_numpy(backend.cast(abs(b), "float64") ** 2).sum(-2, keepdims=True))
-        if not np.isfinite(size).all():
-            raise ValueError("b holds nan or infinity")
-        target = np.maximum(self.tol * size, self.atol)
+        target = np.maximum(self.tol * size, self.atol / unit)
         start = self.start if self.told is None else None
+        start = start if start is None else start * backend.from_numpy(1 / unit, b)
 
         def in_type(apply: Any) -> Any:
             return lambda p: backend.cast(apply(p), self.dtype)
@@ -226,12 +227,12 @@ class _Solver:
         precondition = in_type(self.precondition) if self.precondition else None
         outcome = METHODS[self.method](in_type(apply), b, start, precondition, target, self.limit)
         with np.errstate(all="ignore"):
-            residual = np.where(size > 0, outcome.residual / size, outcome.residual)[..., 0, :]
+            residual = np.where(size > 0, outcome.residual / size, outcome.residual * unit)[..., 0, :]
         if outcome.unsolved:
             warnings.warn(self._sorry(outcome, residual), ConvergenceWarning, stacklevel=_outside())
         if self.told is None:
             self.told = Info(outcome.iterations, residual, not outcome.unsolved)
-        return outcome.x
+        return outcome.x * backend.from_numpy(unit, b)
 
     def _sorry(self, outcome: Outcome, residual: np.ndarray) -> str:
         asked = f"{self.tol:.1e} of |b|" + (f", or {self.atol:.1e}" if self.atol else "")
@@ -244,6 +245,25 @@ class _Solver:
             f"{self.method} stopped after {outcome.iterations} iterations, since {outcome.unsolved}: the residual is "
             f"{residual.max(initial=0):.1e} of |b|, and {asked} was asked for. What may help: {remedy}"
         )
+
+
+def _units(b: Any) -> np.ndarray:
+    """A power of 2 for each column, (…, 1, E), near its largest number: in such units squares neither overflow nor vanish.
+
+    Raises
+    ------
+    ValueError
+        Where a number is nan or infinite.
+    """
+    backend = backend_of(b)
+    if b.shape[-2] == 0:
+        return np.ones((*b.shape[:-2], 1, b.shape[-1]))
+    largest = backend.to_numpy(backend.module.amax(abs(b), -2))[..., None, :]
+    if not np.isfinite(largest).all():
+        raise ValueError("b holds nan or infinity")
+    far = np.finfo(largest.dtype).maxexp - 8  # so that the unit and its inverse are normal numbers
+    unit: np.ndarray = np.ldexp(np.ones_like(largest), np.clip(np.frexp(largest)[1], -far, far))
+    return np.where(largest > 0, unit, 1).astype(largest.dtype)
 
 
 def part_of(value: Any) -> Any:

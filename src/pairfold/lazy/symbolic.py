@@ -11,7 +11,7 @@ import numpy as np
 from ..arrays import backend_of, is_array
 from ..arrays.base import COMPLEX, STORED, Backend
 from ..fold import flip, renumber
-from ..formula.graph import Node, apply, const, to_string, var
+from ..formula.graph import Node, apply, const, substitute, to_string, var, variables
 from ..formula.parse import to_keops
 from .solvable import Solvable
 
@@ -167,7 +167,11 @@ class Symbolic(Solvable):
             if place is None:
                 raise ValueError(f"{self!r} was not made from {name} = {lazy!r}")
             called[var(axis, place, *rest)] = name
-        return to_keops(self.formula, called)
+        formula = self.formula
+        if names:  # numbers that may change from call to call have none: they are written out
+            values = {v: v_of.value for v in variables((formula,)) if isinstance((v_of := self.leaves[v.attrs[1]]).value, float)}
+            (formula,) = substitute((formula,), {v: const(value) for v, value in values.items()})
+        return to_keops(formula, called)
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -246,7 +250,7 @@ class Symbolic(Solvable):
 
 def number(x: Any) -> Any:
     """A Python number in place of an array of no axes that nothing is differentiated by: it has no part in choosing a type."""
-    if is_array(x) and x.ndim == 0 and not getattr(x, "is_cuda", False) and not getattr(x, "requires_grad", False):
+    if is_array(x) and x.ndim == 0 and not (getattr(x, "is_cuda", False) or backend_of(x).followed(x)):
         value = x.item()
         return value if isinstance(value, (int, float, complex)) and not isinstance(value, bool) else x
     return x

@@ -101,19 +101,18 @@ class Pattern:
         return _cut(rows, columns, shape)
 
     @staticmethod
-    def of_six(ranges: Sequence[Any], shape: tuple[int, int]) -> Pattern:
+    def of_six(ranges: Sequence[np.ndarray], shape: tuple[int, int]) -> Pattern:
         """That of KeOps's six arrays: ranges of rows, slices, ranges of columns; and the same for the transposed matrix."""
         if len(ranges) != 6:
             raise ValueError(
                 "ranges are six arrays (ranges_i, slices_i, redranges_j, ranges_j, slices_j, redranges_i), not a tuple of "
                 + str(len(ranges))
             )
-        arrays = [on_host(r) for r in ranges]
         # Programs set the same ranges again and again: GeomLoss does for each of its reductions.
-        name = (shape, *((a.shape, a.dtype, sha256(a.tobytes()).digest()) for a in arrays))
+        name = (shape, *((a.shape, a.dtype, sha256(a.tobytes()).digest()) for a in ranges))
         pattern = _known.get(name)
         if pattern is None:
-            rows, slices, columns, *transposed = arrays
+            rows, slices, columns, *transposed = ranges
             pattern = Pattern.of(rows, slices, columns, shape)
             rows, slices, columns = transposed
             pattern.__dict__["T"] = Pattern.of(rows, slices, columns, (shape[1], shape[0]))
@@ -169,13 +168,6 @@ class Pattern:
 
 
 _known: dict[tuple[Any, ...], Pattern] = {}
-
-
-def on_host(array: Any) -> np.ndarray:
-    """What a user gives as ranges: a list, or an array of any framework."""
-    if hasattr(array, "detach"):
-        return np.asarray(array.detach().cpu())
-    return np.asarray(array.get() if hasattr(array, "__cuda_array_interface__") else array)
 
 
 def _cut(rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int]) -> Pattern:
