@@ -284,3 +284,14 @@ def test_common():
         common.axis2cat(2)
     with pytest.raises(ValueError):
         common.check_broadcasting((3,), (2,))
+
+
+@frameworks
+def test_parameters_may_have_an_axis_in_the_place_of_rows(framework, random):
+    x, y, b, g = (random.standard_normal(s) for s in ((7, 3), (9, 3), (9, 1), (1, 1)))
+    sums = module(framework).Genred("Exp(-Square(g)*SqDist(x,y))*b", ["g=Pm(1)", "x=Vi(3)", "y=Vj(3)", "b=Vj(1)"], axis=1)
+    want = np.exp(-(g**2) * ((x[:, None] - y) ** 2).sum(-1)) @ b
+    for parameter in (g, g[0]):
+        found = sums(*(array(framework, a) for a in (parameter, x, y, b)))
+        assert tuple(found.shape) == (7, 1)
+        close(found, want)

@@ -208,3 +208,23 @@ def test_without_torch(tmp_path):
     failing = "try:\n    import pykeops.torch\nexcept ImportError as error:\n    print(error)"
     (tmp_path / "program.py").write_text(failing)
     assert "no torch here" in python("-m", "pairfold.pykeops", "program.py", cwd=tmp_path)
+
+
+@needs_torch
+@pytest.mark.parametrize("first", ["pykeops", "pykeops.torch", "pykeops.numpy"])
+def test_modules_that_keops_imports_itself(first, tmp_path):
+    script = f"""
+import {first}
+from importlib.metadata import version
+for name in ("torch.LazyTensor", "numpy.LazyTensor", "common.utils.pyKeOps_Print", "common.lazy_tensor.GenericLazyTensor",
+             "torch.cluster.grid_cluster", "torch.operations.KernelSolve", "torch.generic.generic_red.Genred",
+             "torch.lazytensor.LazyTensor.LazyTensor", "numpy.lazytensor.LazyTensor.LazyTensor", "keopscore.config.config"):
+    found = pykeops
+    for part in name.split("."):
+        found = getattr(found, part)
+assert pykeops.torch.lazytensor.LazyTensor.LazyTensor is pykeops.torch.LazyTensor
+assert not hasattr(pykeops, "nothing_of_that_name") and not hasattr(pykeops.torch, "nothing_of_that_name")
+print(version("pykeops"), pykeops.config.pykeops_cuda.get_use_cuda() == pykeops.config.gpu_available)
+"""
+    (tmp_path / "script.py").write_text(script)
+    assert python("-m", "pairfold.pykeops", "script.py", cwd=tmp_path) == "2.3 True\n"

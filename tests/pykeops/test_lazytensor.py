@@ -615,3 +615,71 @@ def test_beyond_keops(framework, random):
     close(c.keops.Genred(K.formula, [], axis=1)(*K.variables), (c.dense_x * c.dense_y).sum((1, 2))[:, None])
     strided = c.keops.Vi(c.x[::2]) * c.keops.Vj(c.y[::3])
     close(strided.sum(axis=1), (c.dense_x[::2] * c.dense_y[:, ::3]).sum(1))
+
+
+# ---- where KeOps has its own ideas
+
+
+@frameworks
+def test_points_do_themselves_no_harm(framework, random):
+    x = random.standard_normal((8, 3))
+    keops, points = module(framework), array(framework, x)
+    difference = x[None] - x[:, None]
+    size = np.sqrt((difference**2).sum(-1, keepdims=True))
+    force = (difference * np.divide(1, size, out=np.zeros_like(size), where=size > 0) ** 3).sum(1)
+    d = keops.Vj(points) - keops.Vi(points)
+    close((d * (d**2).sum(-1).rsqrt() ** 3).sum(1), force)
+    close((d * ((d**2).sum(-1) ** -0.5) ** 3).sum(1), force)
+    close(keops.Genred("(y-x)*Pow(Rsqrt(SqDist(x,y)),3)", ["x=Vi(3)", "y=Vj(3)"], axis=1)(points, points), force)
+
+
+@frameworks
+def test_halves_are_rounded_away_from_zero(framework):
+    z = np.array([-2.5, -0.5, 0.49999997, 0.5, 1.5, 2.5, np.inf])[:, None, None]
+    lazy = module(framework).LazyTensor(array(framework, z)) + module(framework).LazyTensor(array(framework, np.zeros((1, 1, 1))))
+    close(lazy.round().sum(1)[:, 0], np.array([-3, -1, 0, 1, 2, 3, np.inf]))
+    close(lazy.round(-1).sum(1)[:, 0], np.array([0, 0, 0, 0, 0, 0, np.inf]))
+
+
+@frameworks
+def test_parameters_are_named_as_in_keops(framework, random):
+    c = clouds(framework, random)
+    knots = module(framework).LazyTensor(array(framework, np.sort(random.random(8))))
+    x, y = c.x_i, c.y_j
+    same = [
+        (lambda: knots.bspline(y[0], k=3), lambda: knots.bspline(y[0], 3)),
+        (lambda: x.extract(i=0, d=2), lambda: x.extract(0, 2)),
+        (lambda: x.extract(0, d=2), lambda: x.extract(0, 2)),
+        (lambda: x.elem(i=1), lambda: x.elem(1)),
+        (lambda: y[0].one_hot(D=3), lambda: y[0].one_hot(3)),
+        (lambda: x.round(other=2), lambda: x.round(2)),
+        (lambda: x.sqdist(other=y), lambda: x.sqdist(y)),
+        (lambda: x.clamp(other1=0, other2=1), lambda: x.clamp(0, 1)),
+        (lambda: x.ifelse(other2=y, other1=x), lambda: x.ifelse(x, y)),
+        (lambda: x.power(other=3), lambda: x**3),
+        (lambda: type(x).concatenate(tuple_of_lt=(x, y)), lambda: x.concat(y)),
+        (
+            lambda: x.keops_tensordot(y, dimfa=(3,), dimfb=(3,), contfa=(0,), contfb=(0,)),
+            lambda: x.keops_tensordot(y, (3,), (3,), (0,), (0,)),
+        ),
+        (lambda: x.binary(y, "TensorDot", dimres=1, dimcheck=None, opt_arg="[3], [3], [0], [0]"), lambda: x | y),
+        (lambda: x.binary(y, "<", is_operator=True), lambda: x < y),
+        (lambda: x.binary(y, ">=", is_operator=True), lambda: x >= y),
+    ]
+    for named, positional in same:
+        total = module(framework).Vj(c.y).sum(-1) * 0  # so that each has rows and columns
+        close((named() + total + x[0] * 0).sum(1), np.asarray((positional() + total + x[0] * 0).sum(1)))
+    with pytest.raises(TypeError, match="'b'"):
+        x.sqdist(y, b=3)
+
+
+@frameworks
+def test_more_neighbours_than_there_are(framework, random):
+    x = random.standard_normal((4, 3))
+    points = array(framework, x)
+    K = ((module(framework).Vi(points) - module(framework).Vj(points)) ** 2).sum(-1)  # noqa: N806
+    square = ((x[:, None] - x) ** 2).sum(-1)
+    values, index = K.Kmin_argKmin(6, dim=1)
+    close(values, np.concatenate([np.sort(square, 1), np.full((4, 2), np.inf)], 1))
+    close(index, np.concatenate([np.argsort(square, 1), np.zeros((4, 2))], 1))
+    assert tuple(K.argKmin(6, dim=1).shape) == (4, 6) and tuple(K.Kmin(5, dim=0).shape) == (4, 5)

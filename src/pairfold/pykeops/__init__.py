@@ -6,16 +6,18 @@ pykeops: `torch` and `numpy` with their LazyTensor, Genred and the rest, a thin 
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 from ..runtime import cache
 from . import config
 from .config import get_build_folder, numpy_found, set_build_folder, torch_found
-from .install import install, uninstall
+from .install import install, submodules, uninstall
 
 __version__ = "2.3"  # of the pykeops that this stands for
 default_device_id = 0
 pykeopsconfig = config
+keops_get_build_folder = get_build_folder
 
 __all__ = [
     "check_health", "clean_pykeops", "config", "get_build_folder", "install", "numpy_found", "set_build_folder", "set_verbose",
@@ -72,4 +74,7 @@ test_numpy_bindings.__test__ = test_torch_bindings.__test__ = False  # type: ign
 def __getattr__(name: str) -> Any:
     if name == "verbose":
         return config.verbose
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name in ("keopscore", "show_cuda_status"):
+        keopscore = import_module(f"{__name__}.keopscore")
+        return keopscore if name == "keopscore" else keopscore.show_cuda_status
+    return submodules("pykeops")(name)

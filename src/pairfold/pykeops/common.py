@@ -11,6 +11,7 @@ import numpy as np
 from ..arrays import is_array
 from ..formula.parse import read_aliases
 from . import config
+from .install import submodules
 from .lazytensor import ComplexGenericLazyTensor, GenericLazyTensor
 
 __all__ = [
@@ -132,3 +133,6 @@ def pyKeOps_Message(message: str, use_tag: bool = True, **options: Any) -> None:
 def pyKeOps_Warning(message: str) -> None:  # noqa: N802
     """Print a warning."""
     pyKeOps_Print(f"[pyKeOps] Warning : {message}")
+
+
+__getattr__ = submodules("pykeops.common")

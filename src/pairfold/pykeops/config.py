@@ -8,6 +8,7 @@ import platform
 from typing import Any
 
 from ..runtime import cache
+from ..runtime.cuda import count
 
 verbose = True
 numpy_found = True
@@ -23,9 +24,11 @@ class Setting:
         self.__dict__.update(values)
 
     def __getattr__(self, name: str) -> Any:
+        if name == "use_cuda":  # looked up when it is asked for: to look takes a moment
+            return count() > 0
         verb, _, what = name.partition("_")
-        if verb == "get" and what in self.__dict__:
-            return lambda: self.__dict__[what]
+        if verb == "get" and (what in self.__dict__ or what == "use_cuda"):
+            return lambda: getattr(self, what)
         if verb == "set" and what:
             return lambda value=None: self.__dict__.__setitem__(what, value)
         raise AttributeError(f"KeOps's setting {name!r} has no meaning in Pairfold")
@@ -45,11 +48,11 @@ def set_build_folder(path: Any = None) -> None:
         os.environ[cache.VARIABLE] = chosen
 
 
-cuda_config = Setting(use_cuda=True)
+cuda_config = Setting()
 openmp_config = Setting(use_OpenMP=True)
 platform_detector = Setting(os=platform.system())
 # KeOps 2.2 has `keopscore.config.config.use_cuda`, 2.3 has `cuda_config` beside it.
-config = Setting(use_cuda=True, build_folder=None, cpp_flags="", cxx_compiler=None)
+config = Setting(build_folder=None, cpp_flags="", cxx_compiler=None)
 config.__dict__["get_build_folder"] = get_build_folder
 config.__dict__["set_different_build_folder"] = set_build_folder
 pykeops_base, pykeops_cuda, pykeops_openmp = config, cuda_config, openmp_config
@@ -57,9 +60,7 @@ pykeops_base, pykeops_cuda, pykeops_openmp = config, cuda_config, openmp_config
 
 def __getattr__(name: str) -> Any:
     if name == "gpu_available":  # looked up when it is asked for: to look takes a moment
-        from ..runtime import cuda
-
-        return cuda.count() > 0
+        return count() > 0
     if name == "use_cuda":
         return cuda_config.use_cuda
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

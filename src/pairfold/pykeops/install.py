@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
-from importlib.abc import Loader, MetaPathFinder
+from importlib.abc import Loader
 from importlib.machinery import ModuleSpec
+from importlib.metadata import Distribution, DistributionFinder
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -30,7 +32,7 @@ for _framework in ("torch", "numpy"):
     MODULES |= {f"pykeops.{_framework}.cluster.{name}": f"({_framework}.cluster)" for name in ("grid_cluster", "matrix", "utils")}
 
 
-class Finder(MetaPathFinder, Loader):
+class Finder(DistributionFinder, Loader):
     """Finds the modules of KeOps here."""
 
     def find_spec(self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:
@@ -56,17 +58,53 @@ class Finder(MetaPathFinder, Loader):
         if not ours.startswith("("):
             module.__spec__ = self._own[spec.name]  # the import system has put the alias's in its place
             return
-        source = import_module(f"{HERE}.{ours[1:-1]}")
+        source, within = import_module(f"{HERE}.{ours[1:-1]}"), submodules(spec.name)
         for name, value in vars(source).items():
-            if not name.startswith("__"):
+            if not name.startswith("__") and f"{spec.name}.{name}" not in MODULES:
                 setattr(module, name, value)
-        module.__getattr__ = lambda name: getattr(source, name)  # type: ignore[method-assign]
+
+        def look_up(name: str) -> Any:
+            return within(name) if f"{spec.name}.{name}" in MODULES else getattr(source, name)
+
+        module.__getattr__ = look_up  # type: ignore[method-assign]
+
+    def find_distributions(self, context: DistributionFinder.Context | None = None) -> Iterator[Distribution]:
+        """What `importlib.metadata` is to know of: that pykeops is there, and at which version."""
+        names = ("pykeops", "keopscore")
+        return (_Named(name) for name in names if context is None or context.name is None or context.name.lower() == name)
 
     def __init__(self) -> None:
         self._own: dict[str, Any] = {}
 
 
+class _Named(Distribution):
+    """A distribution that is nothing but a name and the version that stands in for it."""
+
+    def __init__(self, called: str):
+        self.called = called
+
+    def read_text(self, filename: str) -> str | None:
+        version = import_module(HERE).__version__
+        return f"Metadata-Version: 2.1\nName: {self.called}\nVersion: {version}\n" if filename in ("METADATA", "PKG-INFO") else None
+
+    def locate_file(self, path: Any) -> Path:
+        return Path(__file__).parent / path
+
+
 _finder = Finder()
+
+
+def submodules(package: str) -> Callable[[str], Any]:
+    """The ``__getattr__`` of a package of KeOps: its modules are there without an import of their own, since KeOps imports them itself."""
+
+    def find(name: str) -> Any:
+        full = f"{package}.{name}"
+        if full not in MODULES:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        ours = MODULES[full].strip("()")
+        return import_module(full if _finder in sys.meta_path else f"{HERE}.{ours}" if ours else HERE)
+
+    return find
 
 
 def install() -> None:

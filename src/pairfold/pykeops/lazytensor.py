@@ -6,6 +6,7 @@ reductions keep it. Variables that get their arrays when a reduction is called a
 
 from __future__ import annotations
 
+import ast
 import math
 from collections.abc import Callable, Sequence
 from functools import lru_cache, wraps
@@ -16,13 +17,14 @@ from ..fold import renumber
 from ..formula.complex import Complex, from_vector
 from ..formula.graph import substitute, var, variables
 from ..formula.keops import from_interleaved, interleaved
+from ..formula.operators import OPERATORS
 from ..formula.parse import functions, to_keops
 from ..lazy import ComplexLazyTensor as NativeComplex
 from ..lazy import LazyTensor as Native
 from ..lazy import concat
 from ..lazy.strings import variable_of
 from ..lazy.symbolic import Leaf, is_complex, merge, number
-from .reductions import check, reduce, with_ranges
+from .reductions import as_parameter, check, reduce, with_ranges
 from .solve import solve
 
 AXES = "ijp"  # KeOps's categories 0, 1 and 2
@@ -105,13 +107,35 @@ def _interleaved(lazy: Any) -> Any:
     return lazy._with(interleaved(from_vector(lazy.formula)), True, Native) if lazy._complex else lazy
 
 
+# What KeOps calls the parameters of its methods, where programs may name them.
+PARAMETERS = {
+    "atan2": ("other",), "clamp": ("other1", "other2"), "ifelse": ("other1", "other2"), "sqdist": ("other",),
+    "weightedsqnorm": ("other",), "weightedsqdist": ("g", "s"), "difference_matrix": ("other",), "softdtw_sqdist": ("other", "gamma"),
+    "matvecmult": ("other",), "vecmatmult": ("other",), "tensorprod": ("other",), "grad_matrix": ("other",), "divergence": ("var",),
+    "laplacian": ("var",), "trace_operator": ("var",), "elem": ("i",), "extract": ("i", "d"), "one_hot": ("D",),
+    "round_away": ("other",), "bspline": ("x", "k"), "keops_kron": ("other", "dimfself", "dimfother"),
+    "keops_tensordot": ("other", "dimfa", "dimfb", "contfa", "contfb"),
+}  # fmt: skip
+
+
+def _in_order(name: str, given: Sequence[Any], named: dict[str, Any]) -> list[Any]:
+    """The parameters of a method, those that are named too."""
+    found, names = list(given), PARAMETERS.get(name, ())
+    for parameter in names[len(found) :]:
+        if parameter in named:
+            found.append(named.pop(parameter))
+    if named:
+        raise TypeError(f"{name}() has no parameter {next(iter(named))!r} to be named here; there are {', '.join(names) or 'none'}")
+    return found
+
+
 def _named(name: str) -> Callable[..., Any]:
     """The native method of that name; numbers, arrays, lists and LazyTensors among its operands become native LazyTensors."""
     original: Any = getattr(Native, name, None) or getattr(NativeComplex, name)
 
     @wraps(original)
-    def method(self: GenericLazyTensor, *others: Any) -> Any:
-        return self._combine(lambda a, *rest: getattr(a, name)(*rest), *others)
+    def method(self: GenericLazyTensor, *others: Any, **named: Any) -> Any:
+        return self._combine(lambda a, *rest: getattr(a, name)(*rest), *_in_order(name, others, named))
 
     return method
 
@@ -121,8 +145,8 @@ def _static(name: str) -> Callable[..., Any]:
     original: Any = getattr(Native, name)
 
     @wraps(original)
-    def method(self: GenericLazyTensor, *parameters: Any) -> Any:
-        return self._combine(lambda a: getattr(a, name)(*parameters))
+    def method(self: GenericLazyTensor, *parameters: Any, **named: Any) -> Any:
+        return self._combine(lambda a: getattr(a, name)(*_in_order(name, parameters, named)))
 
     return method
 
@@ -132,9 +156,21 @@ def _with_static(name: str) -> Callable[..., Any]:
     original: Any = getattr(Native, name)
 
     @wraps(original)
-    def method(self: GenericLazyTensor, other: Any, *parameters: Any) -> Any:
-        return self._combine(lambda a, b: getattr(a, name)(b, *parameters), other)
+    def method(self: GenericLazyTensor, *parameters: Any, **named: Any) -> Any:
+        other, *static = _in_order(name, parameters, named)
+        return self._combine(lambda a, b: getattr(a, name)(b, *static), other)
 
+    return method
+
+
+def _as_in_keops(name: str, keops: str, *defaults: int) -> Callable[..., Any]:
+    """The operator of KeOps's name, which is not quite the native method's: what it does at 0, or at halves."""
+
+    def method(self: GenericLazyTensor, *parameters: Any, **named: Any) -> Any:
+        static = (*_in_order(name, parameters, named), *defaults)[: len(defaults)]
+        return self._combine(lambda a: a._apply(name, attrs=static))
+
+    method.__doc__ = f"{OPERATORS[name].doc}: KeOps's {keops}."
     return method
 
 
@@ -295,7 +331,10 @@ class GenericLazyTensor:
         known = functions().get(name)
         if known is None:
             raise ValueError(f"there is no operation {name!r}: docs/operators.md has the names of all")
-        static = [tuple(p) if isinstance(p, list) else p for p in parameters if p is not None and not isinstance(p, GenericLazyTensor)]
+        given = [p for p in parameters if p is not None and not isinstance(p, GenericLazyTensor)]
+        # As KeOps itself writes them: "3", "[2, 2], [2], [1], [0]".
+        read = [part for p in given for part in (ast.literal_eval(f"({p},)") if isinstance(p, str) else (p,))]
+        static = [tuple(p) if isinstance(p, list) else p for p in read]
         operands = [*others, *(p for p in parameters if isinstance(p, GenericLazyTensor))]
         if middle and len(operands) == 2:
             operands.reverse()
@@ -447,7 +486,7 @@ class GenericLazyTensor:
     __lt__, __le__, __gt__, __ge__ = map(_named, ("__lt__", "__le__", "__gt__", "__ge__"))
     __eq__, __ne__ = map(_named, ("__eq__", "__ne__"))
     __neg__, __pos__, __abs__, abs = map(_named, ("__neg__", "__pos__", "__abs__", "abs"))
-    exp, log, xlogx, sqrt, rsqrt, square = map(_named, ("exp", "log", "xlogx", "sqrt", "rsqrt", "square"))
+    exp, log, xlogx, sqrt, square = map(_named, ("exp", "log", "xlogx", "sqrt", "square"))
     cos, sin, sinxdivx, asin, acos, atan, atan2 = map(_named, ("cos", "sin", "sinxdivx", "asin", "acos", "atan", "atan2"))
     sign, step, relu, clamp, ifelse = map(_named, ("sign", "step", "relu", "clamp", "ifelse"))
     sqnorm2, norm2, normalize, sqdist = map(_named, ("sqnorm2", "norm2", "normalize", "sqdist"))
@@ -461,18 +500,25 @@ class GenericLazyTensor:
     minimum, maximum, hypot, logaddexp = map(_named, ("minimum", "maximum", "hypot", "logaddexp"))
     logical_and, logical_or, logical_not, isnan, cross = map(_named, ("logical_and", "logical_or", "logical_not", "isnan", "cross"))
 
-    round, elem, extract, one_hot = map(_static, ("round", "elem", "extract", "one_hot"))
+    elem, extract, one_hot = map(_static, ("elem", "extract", "one_hot"))
+    round = _as_in_keops("round_away", "Round", 0)
     bspline, keops_tensordot, keops_kron = map(_with_static, ("bspline", "keops_tensordot", "keops_kron"))
 
     def __pow__(self, exponent: Any) -> Any:
         """To a power: a number, a LazyTensor, or an array as LazyTensor takes it."""
+        if isinstance(exponent, float) and exponent == -0.5:
+            return self.rsqrt()
         if isinstance(exponent, (int, float)):
             return self._combine(lambda a: a**exponent)
         return self._combine(lambda a, b: a**b, exponent)
 
-    def power(self, exponent: Any) -> Any:
+    def power(self, other: Any) -> Any:
         """As ``**``."""
-        return self**exponent
+        return self**other
+
+    def rsqrt(self) -> Any:
+        """1 / sqrt, and 0 at 0 as KeOps has it, so that points do themselves no harm."""
+        return self._combine(lambda a: a.rsqrt() if a._complex else a._apply("rsqrt_or_zero"))
 
     def sinc(self) -> Any:
         """sin(πx)/(πx), as in NumPy."""
@@ -521,19 +567,19 @@ class GenericLazyTensor:
         return self._combine(lambda a, b: concat([a, b]), other)
 
     @staticmethod
-    def concatenate(tensors: Sequence[Any], axis: int = -1) -> Any:
+    def concatenate(tuple_of_lt: Sequence[Any], axis: int = -1) -> Any:
         """The components of several LazyTensors one after the other."""
-        if not tensors or not isinstance(tensors[0], GenericLazyTensor):
+        if not tuple_of_lt or not isinstance(tuple_of_lt[0], GenericLazyTensor):
             raise ValueError("concatenate takes a tuple of at least one LazyTensor")
-        first = tensors[0]
+        first = tuple_of_lt[0]
         if axis not in (-1, len(first._shape) - 1):
             raise ValueError(f"LazyTensors are joined along the last axis, -1, not along {axis}")
-        return first._combine(lambda *parts: concat(list(parts)), *tensors[1:])
+        return first._combine(lambda *parts: concat(list(parts)), *tuple_of_lt[1:])
 
     @staticmethod
-    def cat(tensors: Sequence[Any], dim: int = -1) -> Any:
+    def cat(tuple_of_lt: Sequence[Any], dim: int = -1) -> Any:
         """As `concatenate`."""
-        return GenericLazyTensor.concatenate(tensors, dim)
+        return GenericLazyTensor.concatenate(tuple_of_lt, dim)
 
     # ---- derivatives
 
@@ -725,7 +771,8 @@ class GenericLazyTensor:
         return (self.T.conj() if self.is_complex else self.T) @ v
 
 
-_SIGNS = {"+": "Add", "-": "Subtract", "*": "Mult", "/": "Divide", "|": "Scalprod"}
+_SIGNS = {"+": "Add", "-": "Subtract", "*": "Mult", "/": "Divide", "|": "Scalprod",
+          "==": "Equal", "!=": "NotEqual", "<": "LessThan", "<=": "LessOrEqual", ">": "gt", ">=": "ge"}  # fmt: skip
 
 
 class RealGenericLazyTensor(GenericLazyTensor):
@@ -787,7 +834,10 @@ def _bound(natives: Sequence[Any], arguments: Sequence[Any]) -> list[Any]:
     wanted = 1 + max((v.index for v in values if isinstance(v, Symbol)), default=-1)
     if len(arguments) != wanted:
         raise ValueError(f"this reduction has {wanted} symbolic variables, but was given {len(arguments)} arrays")
-    values = [arguments[v.index] if isinstance(v, Symbol) else v for v in values]
+    values = [
+        (as_parameter if leaf.axis == "p" else lambda a: a)(arguments[v.index]) if isinstance(v, Symbol) else v
+        for v, leaf in zip(values, whole.leaves, strict=True)
+    ]
     like = next((v for v in values if is_array(v)), None)
     if like is None:
         raise TypeError("this reduction is made of numbers alone: nothing tells its size, type or framework")

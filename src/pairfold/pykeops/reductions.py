@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
 
-from ..arrays import backend_of
+from ..arrays import backend_of, is_array
+from ..formula.graph import Node
 from ..formula.parse import parse, read_aliases
 from ..lazy.device import backend
 from ..lazy.strings import bind
@@ -45,17 +46,35 @@ def reduce(op: str, formulas: Sequence[Any], axis: int, K: Any = None, ranges: A
     name, adds_up = REDUCTIONS[op]
     lazy, *weights = formulas
     lazy = with_ranges(lazy, ranges)
-    arguments = [K] if op in OF_K else [*weights] if name == "sumsoftmaxweight" else []
+    arguments = [*weights] if name == "sumsoftmaxweight" else []
     keywords: dict[str, Any] = {"weight": weights[0]} if name == "logsumexp" and weights else {}
     if adds_up:
         keywords |= {k: v for k, v in options.items() if k in ACCURACY}
+    if op in OF_K:
+        return _k_smallest(lazy, name, K, axis, options, out)
     axis = len(lazy._batch) + axis
     with _on_gpu(options):
         found = getattr(lazy, name)(*arguments, axis=axis, **keywords)
     if op.startswith("Max_SumShift"):
         found = _shifted(lazy, axis, found, weighted=bool(weights))
-    if op in OF_K:
-        found = tuple(map(_squeezed, found)) if isinstance(found, tuple) else _squeezed(found)
+    return found if out is None else _into(out, found)
+
+
+def _k_smallest(lazy: Any, name: str, K: int, axis: int, options: Any, out: Any) -> Any:  # noqa: N803
+    """(…, K, D), without D where it is 1. Where there are fewer than K, infinity and index 0 take the places that are left, as in KeOps."""
+    there = lazy._lengths[axis]
+    there = 1 if there is None else there
+    with _on_gpu(options):
+        found = getattr(lazy, name)(min(K, there) if isinstance(K, int) and there else K, axis=len(lazy._batch) + axis)
+    results = []
+    for result in found if isinstance(found, tuple) else (found,):
+        if result.shape[-2] < K:
+            backend = backend_of(result)
+            filling = result[..., :1, :] * 0
+            filling = filling if "int" in backend.dtype(result) else backend.module.full_like(filling, float("inf"))
+            result = backend.module.concatenate([result, *[filling] * (K - result.shape[-2])], -2)
+        results.append(_squeezed(result))
+    found = tuple(results) if isinstance(found, tuple) else results[0]
     return found if out is None else _into(out, found)
 
 
@@ -77,6 +96,16 @@ def completed(texts: Sequence[str], aliases: Sequence[str]) -> list[str]:
             found.append(f"variable_{number} = {variable}")
             known.add(number)
     return found
+
+
+def parameters_of(variables: dict[str, Node]) -> frozenset[int]:
+    """The numbers of those that are parameters."""
+    return frozenset(v.attrs[1] for v in variables.values() if v.attrs[0] == "p")
+
+
+def as_parameter(array: Any) -> Any:
+    """A parameter's array without the axis of length 1 that KeOps lets it have in the place of rows: (…, 1, D)."""
+    return array[..., 0, :] if is_array(array) and array.ndim > 1 and array.shape[-2] == 1 else array
 
 
 def check(op: str, weighted: bool, K: Any, axis: Any, options: Any) -> None:  # noqa: N803
@@ -192,6 +221,7 @@ class Genred:
         self._texts = (formula,) if formula2 is None else (formula, formula2)
         self.aliases = completed(self._texts, aliases)
         named = read_aliases(self.aliases)
+        self._parameters = parameters_of(named)
         for text in self._texts:
             parse(text, named)
 
@@ -214,7 +244,8 @@ class Genred:
         array, or two
             (…, M, D) with axis 1, (…, N, D) with axis 0; (…, M, K) of the K smallest.
         """
-        formulas = bind(self._texts, tuple(self.aliases), args)
+        arrays = [as_parameter(a) if k in self._parameters else a for k, a in enumerate(args)]
+        formulas = bind(self._texts, tuple(self.aliases), arrays)
         return reduce(
             self.reduction_op, formulas, self.axis, self.opt_arg, ranges, out, backend=backend, device_id=device_id, **self._accuracy
         )

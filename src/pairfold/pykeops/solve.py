@@ -18,7 +18,7 @@ from ..lazy import LazyTensor as Native
 from ..lazy.accuracy import accumulate, accumulation_of
 from ..lazy.linear import Linear
 from ..lazy.strings import bind
-from .reductions import ACCURACY, check, with_ranges
+from .reductions import ACCURACY, as_parameter, check, parameters_of, with_ranges
 
 # KeOps stops when the root mean square of the residual is below eps, whatever the arrays' type can hold; at this many roundings of |b| all
 # is said.
@@ -88,7 +88,7 @@ class KernelSolve:
         0 to reduce i, 1 to reduce j.
     dtype_acc, use_double_acc, sum_scheme
         How sums are accumulated.
-    dtype, cuda_type, enable_chunks, rec_multVar_highdim, use_fast_math
+    dtype, cuda_type, enable_chunks, rec_multVar_highdim, use_fast_math, opt_arg
         Accepted, without a meaning here.
 
     Examples
@@ -111,11 +111,13 @@ class KernelSolve:
         dtype_acc: Any = "auto",
         use_double_acc: bool = False,
         sum_scheme: str = "auto",
+        opt_arg: Any = None,
         **meaningless: Any,
     ):
         check("Sum", False, None, axis, meaningless)
         self.formula, self.aliases, self.axis, self.varinvalias = formula, list(aliases), axis, varinvalias
         named = read_aliases(self.aliases)
+        self._parameters = parameters_of(named)
         written = re.fullmatch(r"Var\((\d+),\d+,[012]\)", varinvalias.replace(" ", ""))
         if written is None and varinvalias not in named:
             raise ValueError(f"varinvalias must be one of the aliases {', '.join(named)}, or Var(…), not {varinvalias!r}")
@@ -153,7 +155,9 @@ class KernelSolve:
         """
         check("Sum", False, None, self.axis, {"backend": backend})
         unknown = args[self.varinvpos][...]  # a view of its own, in case that the same array stands for another variable too
-        (lazy,) = bind((self.formula,), tuple(self.aliases), [*args[: self.varinvpos], unknown, *args[self.varinvpos + 1 :]])
+        arrays = [as_parameter(a) if k in self._parameters else a for k, a in enumerate(args)]
+        arrays[self.varinvpos] = unknown
+        (lazy,) = bind((self.formula,), tuple(self.aliases), arrays)
         return solve(with_ranges(lazy, ranges), unknown, self.axis, alpha, eps, **self._accuracy)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..generic import generic_argkmin, generic_argmin, generic_logsumexp, generic_sum
+from ..install import submodules
 from ..lazytensor import ComplexGenericLazyTensor, RealGenericLazyTensor, variables_of
 from ..reductions import Genred
 from ..solve import KernelSolve
@@ -33,3 +34,4 @@ numpytools.LazyTensor, numpytools.ComplexLazyTensor, numpytools.Genred, numpytoo
     KernelSolve,
 )
 Var, Vi, Vj, Pm = variables_of(numpytools)
+__getattr__ = submodules("pykeops.numpy")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..generic import generic_argkmin, generic_argmin, generic_logsumexp, generic_sum
+from ..install import submodules
 from ..lazytensor import ComplexGenericLazyTensor, RealGenericLazyTensor, variables_of
 from ..reductions import Genred
 from ..solve import KernelSolve
@@ -33,3 +34,4 @@ torchtools.LazyTensor, torchtools.ComplexLazyTensor, torchtools.Genred, torchtoo
     KernelSolve,
 )
 Var, Vi, Vj, Pm = variables_of(torchtools)
+__getattr__ = submodules("pykeops.torch")
