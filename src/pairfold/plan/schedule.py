@@ -185,9 +185,9 @@ def choose(body: Sequence[Node], reduction: Reduction, bits: int, machine: Machi
     else:
         rows, columns = (4 if many and state <= 3 else 2), 1
         shape = f"all of a pair is in registers: {rows} vectors of rows share a column and hide the wait for results"
-        if many and plain and state == 1 and sum(n.op.cost for n in topological(body)) <= LIGHT:
-            columns, abreast = 4, 1
-            shape = f"all of a pair is in registers: {columns} columns share a vector of rows and hide the wait for results"
+        if many and isinstance(reduction, Sum) and state <= 2 and sum(n.op.cost for n in topological(body)) <= LIGHT:
+            columns, abreast = 4 if plain else 1, 1  # what rounding takes off a sum is known column by column
+            shape = "all of a pair is in registers: columns follow one another for one vector of rows, and hide the wait for results"
     # Shorter tiles are more accurate; a partial in memory costs more to merge.
     tile = 64 if in_registers else 256
     if reduction.guarded:
