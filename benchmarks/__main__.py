@@ -69,8 +69,8 @@ def measure(kind: str, options: argparse.Namespace, cache: Path) -> dict[str, An
         for workload in RIDGES_AT_SCALE:
             if options.only in f"{workload.name}, at scale":
                 add(*m.ridge_at_scale(workload, systems, target, threads))
-        if options.only in SPARSE.name:
-            add(m.sparse(systems["pairfold"], target, threads, rounds))
+    if "pairfold" in systems and options.only in SPARSE.name:
+        add(m.sparse(systems["pairfold"], target, threads, rounds))
     if options.only:
         return run
     if kind == "cuda":

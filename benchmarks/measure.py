@@ -296,11 +296,17 @@ def batches(systems: Mapping[str, System], target: Target, threads: int, rounds:
 
 def sparse(system: System, target: Target, threads: int, rounds: int) -> dict[str, Any]:
     """What a few of a matrix's tiles cost, against all of it."""
-    points = w.SPARSE_WORKLOAD.draw().on(target, "numpy")
-    lazy_tensor = system.lazy_tensor("numpy", threads)
+    framework = target.framework or "numpy"
+    points = w.SPARSE_WORKLOAD.draw().on(target, framework)
+    lazy_tensor = system.lazy_tensor(framework, threads)
     whole, some = w.gauss_matrix(lazy_tensor, points), w.gauss_matrix(lazy_tensor, points)
-    some.ranges = w.sparse_ranges(w.SPARSE_WORKLOAD.m)
-    calls: dict[str, Callable[[], object]] = {"all": lambda: whole @ points.b, "some": lambda: some @ points.b}
+    some.ranges = tuple(target.place(r, framework) for r in w.sparse_ranges(w.SPARSE_WORKLOAD.m))
+
+    def product(matrix: Any) -> None:
+        matrix @ points.b
+        target.wait()
+
+    calls: dict[str, Callable[[], object]] = {"all": lambda: product(whole), "some": lambda: product(some)}
     for call in calls.values():
         call()
     times = interleaved(calls, rounds)

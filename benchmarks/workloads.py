@@ -427,6 +427,8 @@ WORKLOADS: Mapping[str, tuple[Workload, ...]] = {
         Workload("gauss", 100, 1_000_000, 3, at_least=100),
         Workload("gauss, float64", 100_000, 100_000, 3, at_least=1.4),
         Workload("the README's program", 1_000_000, 2_000_000, 3, rounds=3),
+        Workload("kernel ridge, Gaussian", 100_000, 100_000, 3, at_least=2, rounds=3),
+        Workload("kernel ridge, Cauchy", 100_000, 100_000, 3, at_least=2, rounds=3),
     ),
 }
 

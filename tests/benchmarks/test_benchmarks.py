@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from unittest import mock
 
 import numpy as np
@@ -215,10 +216,26 @@ def test_regression_at_scale_is_a_row() -> None:
     assert "| kernel ridge, Cauchy, D=3, 300² |" in text and "| kernel ridge, Cauchy, plain, D=3, 300² |" in text
 
 
-def test_sparse_is_a_row() -> None:
+def as_a_gpu(wait: Callable[[], None] = lambda: None) -> Target:
+    """The CPU in its place."""
+    return Target("cuda", "cpu", wait=wait, framework="torch")
+
+
+@pytest.mark.parametrize("target", [TARGETS["cpu"], as_a_gpu()], ids=["cpu", "cuda"])
+def test_sparse_is_a_row(target: Target) -> None:
+    pytest.importorskip(target.framework or "numpy")
     with mock.patch.object(w, "SPARSE_WORKLOAD", w.Workload("gauss", 4 * w.TILES, 4 * w.TILES, 3)):
-        row = measure.sparse(SYSTEMS["pairfold"], TARGETS["cpu"], 1, rounds=1)
+        row = measure.sparse(SYSTEMS["pairfold"], target, 1, rounds=1)
     assert row["at_most"] == 0.1 and len(row["systems"]["pairfold"]["all"]) == 1
+
+
+@pytest.mark.parametrize("kernel", ["Gaussian", "Cauchy"])
+def test_ridge_regression_on_a_gpu_is_a_row(kernel: str) -> None:
+    pytest.importorskip("torch")
+    row = measure.speed(
+        w.Workload(f"kernel ridge, {kernel}", 300, 300, 3, at_least=2), {"pairfold": SYSTEMS["pairfold"]}, as_a_gpu(), 1, rounds=1
+    )
+    assert row["framework"] == "torch" and row["systems"]["pairfold"]["max_error"] < 10 * w.RESIDUAL
 
 
 def tensors(p: w.Points) -> w.Points:
@@ -254,11 +271,11 @@ def test_a_gpu_is_measured_with_torch() -> None:
     """On the CPU in its place: what is measured there is measured as on a GPU."""
     torch = pytest.importorskip("torch")
     placed = []
-    gpu = Target("cuda", "cpu", wait=lambda: placed.append(torch), framework="torch")
+    gpu = as_a_gpu(lambda: placed.append(torch))
     row = measure.speed(w.Workload("gauss", 50, 6000, 3, at_least=1), {"pairfold": SYSTEMS["pairfold"]}, gpu, 1, rounds=1)
     assert row["name"] == "gauss, D=3, 50 rows" and row["framework"] == "torch" and placed
     assert row["systems"]["pairfold"]["max_error"] < 1e-5 and row["passed"] is None
-    tiny = measure.tiny_calls_cuda({"pairfold": SYSTEMS["pairfold"]}, Target("cuda", "cpu", lambda: None, "torch"), 1, repeats=1)
+    tiny = measure.tiny_calls_cuda({"pairfold": SYSTEMS["pairfold"]}, as_a_gpu(), 1, repeats=1)
     assert [row["at_most"] for row in tiny] == [60e-6, None, None]
 
 
@@ -272,7 +289,7 @@ def test_what_runs_out_of_memory_is_left_out(capsys: pytest.CaptureFixture[str])
 
             return fail
 
-    gpu = Target("cuda", "cpu", wait=lambda: None, framework="torch")
+    gpu = as_a_gpu()
     systems = {"pairfold": SYSTEMS["pairfold"], "torch": Hungry()}
     row = measure.speed(w.Workload("logsumexp", 20, 30, 3), systems, gpu, 1, rounds=1)  # type: ignore[arg-type]
     assert row["systems"].keys() == {"pairfold"} and "Hungry runs out of memory" in capsys.readouterr().err
