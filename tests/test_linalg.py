@@ -532,3 +532,17 @@ def test_a_skew_symmetric_matrix_is_refused():
         x = cloud(100, 1).astype(dtype)
         with pytest.raises(np.linalg.LinAlgError, match="positive definite"):
             (Vi(x) - Vj(x)).solve(np.ones((100, 1), dtype))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_complex_matrix_and_a_real_b(kind):
+    x, p, b = cloud(30, 2), cloud(30, 1), cloud(30, 2, seed=1)
+    dense = np.exp(-((x[:, None] - x) ** 2).sum(-1)) * np.exp(1j * (p - p.T)) + 0.3 * np.eye(30)
+    points, phases = give(x, kind), give(p, kind)
+    for K in (  # noqa: N806
+        (-(Vi(points) - Vj(points)).sqnorm2()).exp() * (Vi(phases) - Vj(phases)).sum(-1).exp1j(),
+        (-(Vi(points) - Vj(points)).sqnorm2()).exp() * (Vi(phases) - Vj(phases)).exp1j(),  # with an inner axis of length 1
+    ):
+        found = np.asarray(K.solve(give(b, kind), alpha=0.3, tol=1e-10))
+        assert found.dtype == np.complex128
+        np.testing.assert_allclose(dense @ found, b, atol=1e-8)

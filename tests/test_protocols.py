@@ -307,3 +307,15 @@ def test_extremes_by_name():
         found, want = function(lazy, dim=1), function(full, dim=1)
         torch.testing.assert_close(found.values, want.values)
         assert (found.indices == want.indices).all()
+
+
+@pytest.mark.parametrize("dtype", ["int64", "float32", "float64"])
+def test_whole_quotients_are_whole(dtype):
+    a, b = np.arange(1, 300).astype(dtype)[:, None], np.concatenate([np.arange(-60, 0), np.arange(1, 120)]).astype(dtype)[None]
+    quotient, rest = divmod(LazyTensor(a), LazyTensor(b))
+    np.testing.assert_array_equal(quotient.dense(), a // b)
+    np.testing.assert_array_equal((LazyTensor(b) // LazyTensor(a)).dense(), b // a)
+    np.testing.assert_array_equal((quotient * LazyTensor(b) + rest).dense(), a + 0 * b)
+    np.testing.assert_array_equal(divmod(7, LazyTensor(a) + 0 * LazyTensor(b))[0].dense(), 7 // a + 0 * b)
+    tenths = (LazyTensor(a.astype("f8")) // 0.1 + 0 * LazyTensor(b)).dense()
+    np.testing.assert_array_equal(tenths, a.astype("f8") // 0.1 + 0 * b)

@@ -85,6 +85,8 @@ class TorchBackend(Backend):
 
         while torch._C._functorch.is_gradtrackingtensor(array):
             array = torch._C._functorch.get_unwrapped(array)
+        if torch._C._functorch.is_batchedtensor(array):
+            raise RuntimeError("torch.func.vmap cannot run over what a mask or an index is made of: it is not the same for all")
         with temporarily_clear_interpreter_stack():  # within torch.func.grad whatever is done makes a tensor without numbers
             return self.to_numpy(array)
 

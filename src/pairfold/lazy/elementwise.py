@@ -299,10 +299,16 @@ class Elementwise(Symbolic):
         return self._lift(value) % self
 
     def __floordiv__(self, divisor: Any) -> LazyTensor:
-        return (self / divisor).floor()
+        return ((self - self % divisor) / divisor).round()  # a whole number but for rounding, as NumPy finds it
 
     def __rfloordiv__(self, value: Any) -> LazyTensor:
         return self._lift(value) // self
+
+    def __divmod__(self, divisor: Any) -> tuple[LazyTensor, LazyTensor]:
+        return self // divisor, self % divisor
+
+    def __rdivmod__(self, value: Any) -> tuple[LazyTensor, LazyTensor]:
+        return value // self, value % self
 
     def power(self, exponent: Any) -> LazyTensor:
         """As ``**``."""

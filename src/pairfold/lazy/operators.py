@@ -528,8 +528,8 @@ def part_of(value: Any) -> Part:
     if isinstance(value, Symbolic):
         if value._kind is None:
             raise TypeError(f"{value!r} is made of numbers alone: nothing tells its size, type or framework")
-        if value._inner and value.formula.dim != 1:
-            raise ValueError(f"a matrix has one number for each pair, but there is one of shape {value.shape}, {to_string(value.formula)}")
+        if value._inner and value._dim != 1:
+            raise ValueError(f"a matrix has one number for each pair, but there is one of shape {value.shape}, {value!r}")
         return value._without_inner()
     if is_array(value) and value.ndim >= 2:
         return Array(value)

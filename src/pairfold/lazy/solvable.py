@@ -136,7 +136,7 @@ class Solvable:
         backend = backend_of(b)
         if x0 is not None and (not is_array(x0) or backend_of(x0) is not backend):
             raise TypeError(f"x0 must be an array like b, not {type(x0).__name__}")
-        dtype = _promoted(backend, b, x0, own)
+        dtype = _promoted(backend, b, x0, own, matrix._complex)
         wide = "float32" if dtype in ("float16", "bfloat16") else dtype
         columns = backend.cast(b[:, None] if vector else b, wide)
         batch = np.broadcast_shapes(matrix.shape[:-2], tuple(columns.shape[:-2]))
@@ -301,9 +301,9 @@ def _arrays_of(matrix: Any, alpha: Any) -> list[Any]:
     return found
 
 
-def _promoted(backend: Any, b: Any, x0: Any, arrays: list[Any]) -> str:
+def _promoted(backend: Any, b: Any, x0: Any, arrays: list[Any], complex_matrix: bool) -> str:
     """The type of the solution."""
-    complex_ = any(backend_of(a).dtype(a).startswith("complex") for a in (b, *arrays) if is_array(a))
+    complex_ = complex_matrix or any(backend_of(a).dtype(a).startswith("complex") for a in (b, x0, *arrays) if is_array(a))
     kinds = [backend.dtype(a.real) for a in (b, *([] if x0 is None else [x0]))]
     kinds += [backend.dtype(a.real) for a in arrays if a.ndim and backend.dtype(a.real) in FLOATS]
     found = kinds[0]
