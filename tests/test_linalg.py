@@ -95,7 +95,8 @@ def test_all_columns_share_each_product(monkeypatch):
     K, b = symbolic(x), np.stack([np.ones(200), cloud(200, seed=1), np.zeros(200), np.sin(40 * x[:, 0])], 1)
     found, info = linalg.cg(K, b, 0.1, tol=1e-9, info=True)
     alone = [linalg.cg(K, b[:, [k]], 0.1, tol=1e-9, info=True) for k in range(4)]
-    assert info.iterations == max(i.iterations for _, i in alone)
+    # But for one: sums of one column and of four are rounded in another order.
+    assert abs(info.iterations - max(i.iterations for _, i in alone)) <= 1
     np.testing.assert_allclose(found, np.concatenate([a for a, _ in alone], 1), rtol=1e-6, atol=1e-7)
     np.testing.assert_array_equal(found[:, 2], 0)
     assert len({i.iterations for _, i in alone}) == 4
