@@ -182,7 +182,7 @@ def _conjugate_gradients(
             watch.symmetry(np.zeros(()), space.dot(other, q), np.sqrt(size * scale), active)
         before = (p, scale) if k == 0 else None
         form = form.real
-        if (active & (abs(form) <= ROUNDINGS * space.eps * space.norm(p) * space.norm(q)) & (scale > 0)).any() and k == 0:
+        if k == 0 and (active & (abs(form) <= ROUNDINGS * space.eps * space.norm(p) * space.norm(q)) & (scale > 0)).any():
             raise np.linalg.LinAlgError(
                 "cg needs a positive definite matrix, and this one is not: p·Ap is 0 but for rounding, and A p is not"
             )

@@ -671,6 +671,8 @@ def test_parameters_are_named_as_in_keops(framework, random):
         close((named() + total + x[0] * 0).sum(1), np.asarray((positional() + total + x[0] * 0).sum(1)))
     with pytest.raises(TypeError, match="'b'"):
         x.sqdist(y, b=3)
+    with pytest.raises(TypeError, match="'other2'"):  # not in the place of the first
+        x.clamp(other2=1)
 
 
 @frameworks

@@ -17,11 +17,11 @@ from ..fold import renumber
 from ..formula.complex import Complex, from_vector
 from ..formula.graph import substitute, var, variables
 from ..formula.keops import from_interleaved, interleaved
-from ..formula.operators import OPERATORS
 from ..formula.parse import functions, to_keops
 from ..lazy import ComplexLazyTensor as NativeComplex
 from ..lazy import LazyTensor as Native
 from ..lazy import concat
+from ..lazy.parameters import whole_number
 from ..lazy.strings import variable_of
 from ..lazy.symbolic import Leaf, is_complex, merge, number
 from .reductions import as_parameter, check, reduce, with_ranges
@@ -113,7 +113,7 @@ PARAMETERS = {
     "weightedsqnorm": ("other",), "weightedsqdist": ("g", "s"), "difference_matrix": ("other",), "softdtw_sqdist": ("other", "gamma"),
     "matvecmult": ("other",), "vecmatmult": ("other",), "tensorprod": ("other",), "grad_matrix": ("other",), "divergence": ("var",),
     "laplacian": ("var",), "trace_operator": ("var",), "elem": ("i",), "extract": ("i", "d"), "one_hot": ("D",),
-    "round_away": ("other",), "bspline": ("x", "k"), "keops_kron": ("other", "dimfself", "dimfother"),
+    "bspline": ("x", "k"), "keops_kron": ("other", "dimfself", "dimfother"),
     "keops_tensordot": ("other", "dimfa", "dimfb", "contfa", "contfb"),
 }  # fmt: skip
 
@@ -122,8 +122,9 @@ def _in_order(name: str, given: Sequence[Any], named: dict[str, Any]) -> list[An
     """The parameters of a method, those that are named too."""
     found, names = list(given), PARAMETERS.get(name, ())
     for parameter in names[len(found) :]:
-        if parameter in named:
-            found.append(named.pop(parameter))
+        if parameter not in named:
+            break  # one behind it would be taken for it
+        found.append(named.pop(parameter))
     if named:
         raise TypeError(f"{name}() has no parameter {next(iter(named))!r} to be named here; there are {', '.join(names) or 'none'}")
     return found
@@ -160,17 +161,6 @@ def _with_static(name: str) -> Callable[..., Any]:
         other, *static = _in_order(name, parameters, named)
         return self._combine(lambda a, b: getattr(a, name)(b, *static), other)
 
-    return method
-
-
-def _as_in_keops(name: str, keops: str, *defaults: int) -> Callable[..., Any]:
-    """The operator of KeOps's name, which is not quite the native method's: what it does at 0, or at halves."""
-
-    def method(self: GenericLazyTensor, *parameters: Any, **named: Any) -> Any:
-        static = (*_in_order(name, parameters, named), *defaults)[: len(defaults)]
-        return self._combine(lambda a: a._apply(name, attrs=static))
-
-    method.__doc__ = f"{OPERATORS[name].doc}: KeOps's {keops}."
     return method
 
 
@@ -501,7 +491,6 @@ class GenericLazyTensor:
     logical_and, logical_or, logical_not, isnan, cross = map(_named, ("logical_and", "logical_or", "logical_not", "isnan", "cross"))
 
     elem, extract, one_hot = map(_static, ("elem", "extract", "one_hot"))
-    round = _as_in_keops("round_away", "Round", 0)
     bspline, keops_tensordot, keops_kron = map(_with_static, ("bspline", "keops_tensordot", "keops_kron"))
 
     def __pow__(self, exponent: Any) -> Any:
@@ -515,6 +504,11 @@ class GenericLazyTensor:
     def power(self, other: Any) -> Any:
         """As ``**``."""
         return self**other
+
+    def round(self, other: int = 0) -> Any:
+        """To so many decimals, halves away from 0 as KeOps has it."""
+        decimals = whole_number("round", other)
+        return self._combine(lambda a: a._apply("round_away", attrs=(decimals,)))
 
     def rsqrt(self) -> Any:
         """1 / sqrt, and 0 at 0 as KeOps has it, so that points do themselves no harm."""
@@ -834,10 +828,10 @@ def _bound(natives: Sequence[Any], arguments: Sequence[Any]) -> list[Any]:
     wanted = 1 + max((v.index for v in values if isinstance(v, Symbol)), default=-1)
     if len(arguments) != wanted:
         raise ValueError(f"this reduction has {wanted} symbolic variables, but was given {len(arguments)} arrays")
-    values = [
-        (as_parameter if leaf.axis == "p" else lambda a: a)(arguments[v.index]) if isinstance(v, Symbol) else v
-        for v, leaf in zip(values, whole.leaves, strict=True)
-    ]
+    for k, (leaf, value) in enumerate(zip(whole.leaves, values, strict=True)):
+        if isinstance(value, Symbol):
+            given = arguments[value.index]
+            values[k] = as_parameter(given) if leaf.axis == "p" else given
     like = next((v for v in values if is_array(v)), None)
     if like is None:
         raise TypeError("this reduction is made of numbers alone: nothing tells its size, type or framework")
