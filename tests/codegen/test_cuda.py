@@ -232,3 +232,12 @@ def test_a_condition(random):
         plan = make_plan((gauss(3),), Sum(), numbers, MACHINE, condition=apply("le", 0.5, var("p", 3, 1)))
         (found,) = one_thread.run(plan, [*arrays, np.array([value], "f4")], 50)
         assert (found != -7).all() == runs and (found == -7).all() == (not runs)
+
+
+@pytest.mark.parametrize("dim", [3, 16, 64])
+def test_rows_are_read_once(dim):
+    """A thread reads its rows and shares out the columns of a tile: it does not read its rows again for each tile."""
+    plan = plan_of([gauss(dim)], Sum())
+    tile = emit_module(plan, frozenset({APPROXIMATE})).split('@"tile"(', 1)[1].split("\n}", 1)[0]
+    loads = len(re.findall(r"load float, ptr addrspace\(1\)", tile))
+    assert not plan.schedule.packed and loads < (plan.schedule.rows + 1) * dim + 12

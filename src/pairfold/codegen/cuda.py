@@ -200,7 +200,7 @@ class GridTile(Tile):
         last = f.smaller(b.add(self.first, chunk), self.count)
         self._place()
         self._allocate()
-        self.known = self._preload()
+        self.kept = self._keep_rows()
 
         def trip(k: Value, _: Sequence[Value]) -> Sequence[Value]:
             self.start = b.add(self.first, b.mul(k, f.word(TILE)))
@@ -291,6 +291,10 @@ class GridTile(Tile):
 
     # ---- packing in the tile
     def _preload(self) -> dict[tuple[Node, Index], Sequence[Value]]:
+        """A thread has its rows for good: they are not read again for each tile of columns."""
+        return self.kept
+
+    def _keep_rows(self) -> dict[tuple[Node, Index], Sequence[Value]]:
         if self.schedule.packed:
             return super()._preload()
         f, b, h, bytes = self.frame, self.b, self.plan.hoisted, self.layout.real_bytes
