@@ -7,6 +7,8 @@ on a GPU made of the CPU's threads: see tests/gpu/emulated.py.
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import os
 import sys
 from pathlib import Path
@@ -16,7 +18,8 @@ HERE = str(Path(__file__).parent)
 LIBRARY = str(Path(__file__).parents[1] / "src" / "pairfold")
 FACTORIES = ("tensor", "as_tensor", "rand", "randn", "randint", "randperm", "zeros", "ones", "full", "empty", "arange", "linspace", "eye")
 # Tests of what is the CPU's: its threads, its memory, its own code.
-ON_THE_CPU = ("codegen/", "runtime/", "plan/", "benchmarks/", "gpu/", "test_structure.py", "test_docs.py", "test_names.py")
+ON_THE_CPU = ("codegen/", "runtime/", "plan/", "benchmarks/", "gpu/", "test_explain.py", "test_structure.py",
+              "test_docs.py", "test_names.py")  # fmt: skip
 
 
 def asked_by_a_test() -> bool:
@@ -47,6 +50,12 @@ def use() -> None:
 def move_tensors() -> None:
     """Have all tests make their tensors on the device."""
     import torch
+    from torch.utils import _device
+
+    # What PyTorch makes of its own factories, it is to make of those without a wrapper: the devices that it puts in their places …
+    _device._device_constructors()
+    with contextlib.suppress(ImportError):  # … and what it compiles for forward mode.
+        importlib.import_module("torch._decomp.decompositions_for_jvp")
 
     def there(make):
         def made(*args, **kwargs):

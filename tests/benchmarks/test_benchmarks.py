@@ -224,7 +224,7 @@ def as_a_gpu(wait: Callable[[], None] = lambda: None) -> Target:
 @pytest.mark.parametrize("target", [TARGETS["cpu"], as_a_gpu()], ids=["cpu", "cuda"])
 def test_sparse_is_a_row(target: Target) -> None:
     pytest.importorskip(target.framework or "numpy")
-    with mock.patch.object(w, "SPARSE_WORKLOAD", w.Workload("gauss", 4 * w.TILES, 4 * w.TILES, 3)):
+    with mock.patch.object(w, "SPARSE_WORKLOADS", dict.fromkeys(w.SPARSE_WORKLOADS, w.Workload("gauss", 4 * w.TILES, 4 * w.TILES, 3))):
         row = measure.sparse(SYSTEMS["pairfold"], target, 1, rounds=1)
     assert row["at_most"] == 0.1 and len(row["systems"]["pairfold"]["all"]) == 1
 

@@ -525,5 +525,6 @@ def test_pieces(bits: int, width: int, kind: str) -> None:
 def test_instructions_of_the_exponentials(name: str, count: int) -> None:
     """Of the loop in `compiled`, without loads, stores and copies between registers."""
     loop = compiled(32, 16, "host", name).assembly.split("\tjl\t")[0].rsplit(":\n", 1)[1]  # type: ignore[attr-defined]
-    used = [op for op in re.findall(r"^\t(v\w+)", loop, re.M) if not op.startswith("vmov")]
-    assert abs(len(used) - count) <= 1, used  # processors differ by a copy or a mask
+    # Processors differ by a copy or a mask; some first write 0 where an instruction would else wait for what was there.
+    used = [op for op in re.findall(r"^\t(v\w+)", loop, re.M) if not op.startswith(("vmov", "vpxor", "vxorps"))]
+    assert abs(len(used) - count) <= 1, used

@@ -11,6 +11,7 @@ import enum
 import itertools
 import re
 import sys
+import traceback
 import types
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -94,6 +95,7 @@ class _Status(enum.IntEnum):
     CUDA_ERROR_OUT_OF_MEMORY = 2
     CUDA_ERROR_INVALID_DEVICE = 101
     CUDA_ERROR_UNSUPPORTED_PTX_VERSION = 222
+    CUDA_ERROR_LAUNCH_FAILED = 719
 
 
 class _Attribute(enum.IntEnum):
@@ -111,7 +113,7 @@ class Driver(types.ModuleType):
     def __init__(self) -> None:
         super().__init__("cuda.bindings.driver")
         self.block, self.functions, self.arrays, self.stack = _Block(), {}, {}, [0]
-        self.launches = 0
+        self.launches, self.called_by_address = 0, []
 
     def cuInit(self, flags):  # noqa: N802  # the driver's names
         return (_Status.CUDA_SUCCESS,)
@@ -173,6 +175,27 @@ class Driver(types.ModuleType):
         self.launches += 1
         self.check()
         return (_Status.CUDA_SUCCESS,)
+
+    def cuGetProcAddress(self, name, version, flags):  # noqa: N802
+        """Those functions that are called by their addresses."""
+        pointer, number = ctypes.c_void_p, ctypes.c_uint
+
+        @ctypes.CFUNCTYPE(ctypes.c_int, pointer)
+        def current(place):
+            pointer.from_address(place).value = self.stack[-1]
+            return _Status.CUDA_SUCCESS
+
+        @ctypes.CFUNCTYPE(ctypes.c_int, pointer, *[number] * 7, *[pointer] * 3)
+        def launch(*arguments):
+            try:
+                return self.cuLaunchKernel(*arguments)[0]
+            except BaseException:  # which C would not pass on
+                traceback.print_exc()
+                return _Status.CUDA_ERROR_LAUNCH_FAILED
+
+        found = {b"cuCtxGetCurrent": current, b"cuLaunchKernel": launch}[name]
+        self.called_by_address.append(found)
+        return _Status.CUDA_SUCCESS, ctypes.cast(found, pointer).value, 0
 
     def cuMemAlloc(self, bytes):  # noqa: N802
         if sum(a.nbytes for a in self.arrays.values()) + bytes > self.memory:

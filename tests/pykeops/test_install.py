@@ -13,6 +13,7 @@ from pairfold.pykeops.install import MODULES
 
 from .helpers import SOURCE, python
 
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([SOURCE, os.environ.get("PYTHONPATH", "")])}
 needs_torch = pytest.mark.skipif(find_spec("torch") is None, reason="PyTorch is not installed")
 
 
@@ -49,7 +50,7 @@ def test_pytest(tmp_path):
 def test_usage():
     assert "usage: python -m pairfold.pykeops" in python("-m", "pairfold.pykeops", "--help")
     failed = subprocess.run(
-        [sys.executable, "-m", "pairfold.pykeops"], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": SOURCE}, check=False
+        [sys.executable, "-m", "pairfold.pykeops"], capture_output=True, text=True, env=ENVIRONMENT, check=False
     )
     assert failed.returncode == 2 and "usage" in failed.stdout
 
@@ -96,7 +97,7 @@ def test_no_such_script(tmp_path):
         [sys.executable, "-m", "pairfold.pykeops", "nothing.py"],
         capture_output=True,
         text=True,
-        env={**os.environ, "PYTHONPATH": SOURCE},
+        env=ENVIRONMENT,
         check=False,
     )
     assert failed.returncode == 2 and failed.stderr == "pairfold.pykeops: there is no file 'nothing.py'\n"

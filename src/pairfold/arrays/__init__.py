@@ -10,7 +10,7 @@ import numpy as np
 from .base import Backend
 from .numpy import NumPyBackend
 
-__all__ = ["Backend", "backend_of", "is_array", "on_host"]
+__all__ = ["Backend", "backend_of", "is_array", "on_host", "owner_of"]
 
 _numpy = NumPyBackend()
 _torch: Backend | None = None
@@ -36,17 +36,18 @@ def _cupy_backend() -> Backend:
     return _cupy
 
 
-def _backend(array: Any) -> Backend | None:
-    kind = type(array)
+def owner_of(value: Any) -> Backend | None:
+    """The adapter that knows the value as an array, if one does."""
+    kind = type(value)
     found = _by_type.get(kind)
     if found is None:
-        found = _owner(array)
+        found = _ask_all(value)
         if found is not None:
             _by_type[kind] = found
     return found
 
 
-def _owner(array: Any) -> Backend | None:
+def _ask_all(array: Any) -> Backend | None:
     if _numpy.owns(array):
         return _numpy
     if "torch" in sys.modules and _torch_backend().owns(array):
@@ -63,12 +64,12 @@ def backend_named(name: str) -> Backend:
 
 def is_array(value: Any) -> bool:
     """Whether some adapter knows the value as an array."""
-    return _backend(value) is not None
+    return owner_of(value) is not None
 
 
 def on_host(values: Any) -> np.ndarray:
     """A list, or an array of any framework, as a NumPy array."""
-    found = _backend(values)
+    found = owner_of(values)
     return np.asarray(values) if found is None else found.to_numpy(values)
 
 
@@ -80,7 +81,7 @@ def backend_of(array: Any) -> Backend:
     TypeError
         Where the value is no array that Pairfold knows.
     """
-    found = _backend(array)
+    found = owner_of(array)
     if found is None:
         raise TypeError(f"expected an array of NumPy, PyTorch or CuPy, not {type(array).__name__}")
     return found

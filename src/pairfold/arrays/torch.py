@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
@@ -26,6 +27,15 @@ PLAIN = (torch.Tensor, torch.nn.Parameter)
 QUEUES_KEPT = 256
 
 
+_name = lru_cache(maxsize=64)(str)  # of a device
+
+
+@lru_cache(maxsize=64)
+def _is_served(device: Any) -> bool:
+    """Whether formulas can be computed there."""
+    return device.type == "cpu" or device.type == "cuda" and torch.version.cuda is not None
+
+
 class TorchBackend(Backend):
     """PyTorch: results take part in autograd, to any order."""
 
@@ -41,16 +51,16 @@ class TorchBackend(Backend):
         return NAMES.get(array.dtype) or str(array.dtype).removeprefix("torch.")
 
     def device(self, array: Any) -> str:
-        return str(array.device)
+        return _name(array.device)
 
     def unreadable(self, array: Any) -> str | None:
+        if array.layout is torch.strided and _is_served(array.device) and not array.is_nested:
+            return None
         if array.is_nested:
             return "is nested: pass its parts one by one"
         if array.layout is not torch.strided:
             return f"has the layout {array.layout}: make it dense first, e.g. x.to_dense()"
-        if array.device.type not in ("cpu", "cuda") or array.is_cuda and torch.version.cuda is None:
-            return f"is on device {array.device}, but formulas are computed on CPUs and NVIDIA GPUs: move it first, e.g. x.cpu()"
-        return None
+        return f"is on device {array.device}, but formulas are computed on CPUs and NVIDIA GPUs: move it first, e.g. x.cpu()"
 
     def promote(self, a: str, b: str) -> str:
         return NAMES[torch.promote_types(DTYPES[a], DTYPES[b])]
@@ -193,12 +203,13 @@ class TorchBackend(Backend):
             raise RuntimeError("batched gradients by is_grads_batched=True or vectorize=True are not supported: use torch.func.vmap")
         _refuse_tracers(arrays)
         if extent.pairs:
+            negated = any(a.is_neg() for a in arrays)
             arrays = [a.resolve_neg() for a in arrays]  # kept until the kernel is done
             bits, queue = self.bits(arrays, dtype), _queue(outputs[0].device)
             operands = [self.operand(a, bool(v.axes), extent.batch) for a, v in zip(arrays, fold.variables, strict=True)]
             fold.run(operands, [o.data_ptr() for o in outputs], extent, bits, dtype, queue, pattern)
             # Of integers the numbers themselves decide how many bits are computed with.
-            if alike and queue and all(type(a) in PLAIN and a.is_floating_point() and not a.is_neg() for a in arrays):
+            if alike and queue and not negated and all(type(a) in PLAIN and a.is_floating_point() for a in arrays):
                 one = fold.call_on_gpu(operands, extent, bits, dtype, queue, pattern)
                 if one is not None:
                     fold.calls[alike] = one, [(tuple(o.shape), o.dtype) for o in outputs]

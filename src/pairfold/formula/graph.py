@@ -116,6 +116,9 @@ def apply(name: str, *operands: Operand, attrs: tuple[Any, ...] = ()) -> Node:
     ValueError
         Where the operands' inner dimensions do not fit; the message quotes the formula.
     """
+    node = _interned.get((name, operands, attrs))
+    if node is not None:
+        return node
     op = OPERATORS[name]
     args = tuple(a if isinstance(a, Node) else const(a) for a in operands)
     node = _interned.get((name, args, attrs))

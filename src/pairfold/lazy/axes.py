@@ -20,6 +20,8 @@ def both_spellings(method: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(method)
     def spelt(self: Any, *args: Any, **options: Any) -> Any:
+        if not options:
+            return method(self, *args)
         for ours, theirs in (("axis", "dim"), ("keepdims", "keepdim")):
             if theirs in options:
                 value = options.pop(theirs)

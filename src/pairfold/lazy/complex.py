@@ -7,6 +7,7 @@ derivatives of `real` and `imag` give gradients in its convention.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence, Set
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..formula import complex as numbers
@@ -240,8 +241,8 @@ def operate(name: str, *parts: Any, attrs: tuple[Any, ...] = (), inner: bool | N
     TypeError
         Where some are complex, and the operator has no meaning for complex numbers.
     """
-    if not any(map(is_complex, parts)):
-        return combine(lambda *nodes: apply(name, *nodes, attrs=attrs), parts, inner)
+    if True not in map(is_complex, parts):
+        return combine(partial(apply, name, attrs=attrs), parts, inner)
     if name not in OF_COMPLEX:
         raise no_meaning(name, next(filter(is_complex, parts)))
     return combine_complex(OF_COMPLEX[name], parts, inner)

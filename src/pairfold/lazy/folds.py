@@ -147,6 +147,8 @@ class Folds(Symbolic):
 
     def _axes(self, name: str, axis: Axis) -> Set[int]:
         """The axes that a user means."""
+        if type(axis) is int:
+            return {self._axis(name, axis, None)}
         everything = {ROWS, COLUMNS} | ({INNER} if self._inner else set()) | ({BATCH} if self._batch else set())
         if axis is None:
             return everything

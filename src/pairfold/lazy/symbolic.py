@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import reduce
+from functools import lru_cache, partial, reduce
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import numpy as np
 
-from ..arrays import backend_of, is_array
+from ..arrays import backend_of, is_array, owner_of
 from ..arrays.base import COMPLEX, STORED, Backend
 from ..fold import flip, renumber
 from ..formula.graph import Node, apply, const, substitute, to_string, var, variables
@@ -76,12 +76,15 @@ class Symbolic(Solvable):
         if isinstance(x, Symbolic):
             self.__dict__.update(x.__dict__)
             return
-        self._kind, self._batch, self._lengths, self._mask = None, (), (None, None), None
-        if is_array(x) and backend_of(x).dtype(x) not in STORED:
-            x = number(x)
+        owner = owner_of(x)
+        if owner is not None and not isinstance(x, float) and owner.dtype(x) in STORED:  # a float64 of NumPy is both
+            self._set_leaf(*classify(x, axis))
+            return
+        x = number(x)
         if isinstance(x, bool) or not (isinstance(x, (int, float)) or is_array(x)):
             raise TypeError(f"a LazyTensor is made from a NumPy array, a PyTorch tensor or a number, not from {type(x).__name__}")
         if isinstance(x, (int, float)):
+            self._kind, self._batch, self._lengths, self._mask = None, (), (None, None), None
             self._inner = False
             if isinstance(x, int) or (2 * x).is_integer() and abs(x) <= 4:
                 # Whole numbers and simple halves are part of the formula; other numbers may change without compiling anew.
@@ -94,12 +97,14 @@ class Symbolic(Solvable):
 
     def _set_leaf(self, leaf: Leaf, inner: bool) -> None:
         """Become the variable that stands for an array."""
+        axis, shape = leaf.axis, tuple(leaf.value.shape)
         self.leaves, self._inner = (leaf,), inner
-        self.formula = var(leaf.axis, 0, int(leaf.value.shape[-1]))
+        self.formula = var(axis, 0, shape[-1])
         self._kind, self._mask = kind_of(leaf.value), None
-        self._batch = leaf.batch
-        length = None if leaf.axis == "p" else int(leaf.value.shape[-2])
-        self._lengths = (length, None) if leaf.axis == "i" else (None, length)
+        if axis == "p":
+            self._batch, self._lengths = shape[:-1], (None, None)
+        else:
+            self._batch, self._lengths = shape[:-2], (shape[-2], None) if axis == "i" else (None, shape[-2])
 
     def _with(self, formula: Node, inner: bool, of: type | None = None) -> Any:
         """Another formula of the same variables; `of` another class, where real and complex numbers meet."""
@@ -114,7 +119,7 @@ class Symbolic(Solvable):
 
     def _apply(self, name: str, *others: Any, attrs: tuple[Any, ...] = (), inner: bool | None = None) -> LazyTensor:
         """The operator of that name on self and others, which may be LazyTensors, arrays or numbers."""
-        return combine(lambda *nodes: apply(name, *nodes, attrs=attrs), (self, *others), inner)
+        return combine(partial(apply, name, attrs=attrs), (self, *others), inner)
 
     def _lift(self, value: Any) -> LazyTensor:
         """A LazyTensor of an array or a number."""
@@ -260,7 +265,8 @@ def is_complex(x: Any) -> bool:
     """Whether a LazyTensor, an array or a number is one of complex numbers."""
     if isinstance(x, Symbolic):
         return x._complex
-    return isinstance(x, complex) or is_array(x) and backend_of(x).dtype(x).startswith("complex")
+    owner = owner_of(x)
+    return isinstance(x, complex) if owner is None else owner.dtype(x).startswith("complex")
 
 
 def parts_of(x: Any) -> tuple[Any, Any]:
@@ -282,7 +288,10 @@ def kind_of(x: Any) -> Kind:
     if dtype not in STORED and dtype not in COMPLEX:
         convert = "to complex64" if dtype.startswith("complex") else backend.convert
         raise TypeError(f"arrays must be of {', '.join((*STORED, *COMPLEX))}, not {dtype}: convert it first, e.g. {convert}")
-    return Kind(backend, dtype, backend.device(x))
+    return _kind(backend, dtype, backend.device(x))
+
+
+_kind = lru_cache(maxsize=256)(Kind)  # equal ones are the same, and so are found equal at a glance
 
 
 def readable(x: Any) -> Any:
@@ -323,9 +332,9 @@ def classify(x: Any, axis: int | None) -> tuple[Leaf, bool]:
     if shape[-3:-1] == (1, 1):
         return Leaf(x[..., 0, 0, :], "p"), True
     if shape[-2] == 1:
-        return Leaf(x[..., 0, :], "i"), True
+        return Leaf(x.squeeze(-2), "i"), True
     if shape[-3] == 1:
-        return Leaf(x[..., 0, :, :], "j"), True
+        return Leaf(x.squeeze(-3), "j"), True
     raise ValueError(
         f"an array of shape {shape} has a vector for each pair; a LazyTensor is made from one for each row, (…, M, 1, D), "
         "or for each column, (…, 1, N, D)"
@@ -366,9 +375,11 @@ def merge(parts: Sequence[Any]) -> tuple[list[Node], LazyTensor]:
     symbolic = [p for p in parts if isinstance(p, Symbolic)]
     if not symbolic:
         raise TypeError(f"expected at least one LazyTensor, not {' and '.join(type(p).__name__ for p in parts)}")
-    lazies = [lift(p, type(symbolic[0])) for p in parts]
-    refuse_lists(parts, symbolic)
-    if len({lazy._complex for lazy in lazies}) > 1:
+    lazies: list[Any] = symbolic
+    if len(symbolic) < len(parts):
+        lazies = [lift(p, type(symbolic[0])) for p in parts]
+        refuse_lists(parts, symbolic)
+    if [lazy._complex for lazy in lazies].count(lazies[0]._complex) < len(lazies):
         shown = " and ".join(map(repr, lazies))
         raise TypeError(f"this takes real numbers alone, or complex ones alone, not {shown}")
     kind, batch, lengths = _check(lazies)
@@ -377,11 +388,14 @@ def merge(parts: Sequence[Any]) -> tuple[list[Node], LazyTensor]:
     for lazy in lazies[1:]:
         numbers = []
         for leaf in lazy.leaves:
-            found = next((k for k, known in enumerate(leaves) if same(known, leaf)), None)
-            if found is None:
-                found = len(leaves)
+            place = 0
+            for known in leaves:
+                if same(known, leaf):
+                    break
+                place += 1
+            else:
                 leaves.append(leaf)
-            numbers.append(found)
+            numbers.append(place)
         formulas.append(lazy.formula if numbers == list(range(len(numbers))) else renumber((lazy.formula,), tuple(numbers))[0])
     whole = symbolic[0]._with(formulas[0], any(lazy._inner for lazy in lazies))
     whole.leaves, whole._kind, whole._batch, whole._lengths = tuple(leaves), kind, batch, lengths
