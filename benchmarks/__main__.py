@@ -69,7 +69,7 @@ def measure(kind: str, options: argparse.Namespace, cache: Path) -> dict[str, An
         for workload in RIDGES_AT_SCALE:
             if options.only in f"{workload.name}, at scale":
                 add(*m.ridge_at_scale(workload, systems, target, threads))
-    if "pairfold" in systems and options.only in SPARSE.name:
+    if "pairfold" in systems and options.only in SPARSE[kind].name:
         add(m.sparse(systems["pairfold"], target, threads, rounds))
     if options.only:
         return run

@@ -297,10 +297,11 @@ def batches(systems: Mapping[str, System], target: Target, threads: int, rounds:
 def sparse(system: System, target: Target, threads: int, rounds: int) -> dict[str, Any]:
     """What a few of a matrix's tiles cost, against all of it."""
     framework = target.framework or "numpy"
-    points = w.SPARSE_WORKLOAD.draw().on(target, framework)
+    workload = w.SPARSE_WORKLOADS[target.kind]
+    points = workload.draw().on(target, framework)
     lazy_tensor = system.lazy_tensor(framework, threads)
     whole, some = w.gauss_matrix(lazy_tensor, points), w.gauss_matrix(lazy_tensor, points)
-    some.ranges = tuple(target.place(r, framework) for r in w.sparse_ranges(w.SPARSE_WORKLOAD.m))
+    some.ranges = tuple(target.place(r, framework) for r in w.sparse_ranges(workload.m))
 
     def product(matrix: Any) -> None:
         matrix @ points.b
@@ -310,7 +311,7 @@ def sparse(system: System, target: Target, threads: int, rounds: int) -> dict[st
     for call in calls.values():
         call()
     times = interleaved(calls, rounds)
-    return limit(w.SPARSE, {system.name: [some / all_ for all_, some in zip(times["all"], times["some"])]})
+    return limit(w.SPARSE[target.kind], {system.name: [some / all_ for all_, some in zip(times["all"], times["some"])]})
 
 
 def ridge_at_scale(workload: w.Workload, systems: Mapping[str, System], target: Target, threads: int) -> list[dict[str, Any]]:

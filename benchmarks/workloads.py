@@ -462,9 +462,12 @@ BATCHES_IN_ONE = Workload("gauss", 3_200, 3_200, 3)
 BATCHES = Limit("4096 batches of 50×50 over one problem of as many pairs, time", "1", 1.3)
 
 # Tiles of clusters: what a reduction of a few of them costs, against one of all pairs.
-SPARSE_WORKLOAD = Workload("gauss", 50_000, 50_000, 3)
-TILES, KEPT = 500, 0.05  # clusters of 100 points on each side, and which part of their pairs is kept
-SPARSE = Limit("gauss, D=3, 50 000², 5 % of the tiles of 100² kept: time over all pairs", "1", 0.10)
+SPARSE_WORKLOADS = {"cpu": Workload("gauss", 50_000, 50_000, 3), "cuda": Workload("gauss", 200_000, 200_000, 3)}
+TILES, KEPT = 500, 0.05  # clusters on each side, and which part of their pairs is kept
+SPARSE = {
+    kind: Limit(f"gauss, D=3, {x.m:_}², 5 % of the tiles of {x.m // TILES}² kept: time over all pairs".replace("_", " "), "1", 0.10)
+    for kind, x in SPARSE_WORKLOADS.items()
+}
 
 # Kernel ridge regression where a product of the peer takes half a minute: its time is that of its products, measured on some rows, times
 # the iterations that conjugate gradients take to the same residual.
