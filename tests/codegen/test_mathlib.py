@@ -364,6 +364,7 @@ def test_fast_exponentials(bits: int, width: int, kind: str) -> None:
     x = np.concatenate([RANDOM.uniform(-80, 80, 50_000), [0.0, 1.0]]).astype(dtype)
     assert worst(compiled(bits, width, kind, "exp2_fast"), np.exp2, x)[0] <= 2.5
     assert worst(compiled(bits, width, kind, "exp2_middling"), np.exp2, x)[0] <= 2.0
+    assert worst(compiled(bits, width, kind, "exp2_or_zero"), np.exp2, x)[0] <= 2.5
     wide = np.longdouble if bits == 64 else np.float64
     error = ulps(compiled(bits, width, kind, "exp_fast")(x), np.exp(x.astype(wide)))
     assert np.all(error <= 1.25 * np.abs(x) + 3)
@@ -371,7 +372,10 @@ def test_fast_exponentials(bits: int, width: int, kind: str) -> None:
     error = ulps(compiled(bits, width, kind, "exp", 1, True, True)(below), np.exp(below.astype(wide)))  # of rounded numbers
     assert np.all(error <= 0.25 * np.abs(x) + 2)
     ends = np.array([0, INF, -INF, NAN])
-    for name in ("exp_fast", "exp2_fast"):
+    lowest = -126.0 if bits == 32 else -1022.0
+    found = compiled(bits, width, kind, "exp2_or_zero")(np.array([lowest, np.nextafter(dtype.type(lowest), -INF), -1e30], dtype))
+    np.testing.assert_array_equal(found, [2.0**lowest, 0, 0])
+    for name in ("exp_fast", "exp2_fast", "exp2_or_zero"):
         np.testing.assert_array_equal(compiled(bits, width, kind, name)(ends), [1, INF, 0, NAN])
 
 

@@ -55,6 +55,7 @@ def test_value(name, dim, dtype, random):
         "exp_of_rounded": (nonpositive,),
         "exp_closely": (nonpositive,),
         "exp2_middling": (plain,),
+        "exp2_or_zero": (plain,),
     }.get(name, (plain, special))
     for make in makes:
         data = arrays(random, dim, dtype, make)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from pairfold import LazyTensor, Vi, Vj
 from pairfold.formula.graph import apply, slot, substitute, var
 from pairfold.formula.operators import extract
 from pairfold.formula.reference import evaluate
 from pairfold.formula.simplify import expand, simplify
 from pairfold.plan.contract import contraction
 from pairfold.plan.exponent import push_factors, to_base_two
+from pairfold.plan.hoist import hoist
 from pairfold.plan.separate import components, separate
 from pairfold.reductions import LogOfSum, LogSumExp, Sum
 
@@ -97,3 +99,27 @@ def test_components(name, arrays):
             part = components(formula, start, length)
             assert part.dim == length
             np.testing.assert_allclose(evaluate(part, arrays), evaluate(extract(formula, start, length), arrays))
+
+
+@pytest.mark.parametrize("half", [lambda a: a / 2, lambda a: a * 0.25, lambda a: 0.5 * a], ids=["quotient", "quarter", "product"])
+def test_halves_leave_the_loop(half, arrays):
+    """A power of 2 moves to what is computed once: the same numbers, to the last bit."""
+    square = apply("sum", apply("square", X - Y))
+    (formula,) = simplify((B - P * half(square),))
+    (body,) = hoist((formula,)).body
+    multiplied = [n for n in _below(body) if n.op.name in ("mul", "div")]
+    assert len(multiplied) == 1 and not any(n.op.name == "const" for n in multiplied[0].args)
+    single = [a.astype(np.float32) for a in arrays]
+    whole = LazyTensor(single[4])
+    square_ij = ((Vi(single[0]) - Vj(single[1])) ** 2).sum(-1)
+    product = {part: (whole * part * square_ij).sum(1) for part in (0.5, 0.25)}
+    part = 0.25 if any(n.op.name == "const" and float.fromhex(n.attrs[0]) == 0.25 for n in _below(formula)) else 0.5
+    np.testing.assert_array_equal((whole * (square_ij * part)).sum(1), product[part])
+
+
+def test_other_factors_stay():
+    """3 · (a/3) rounds otherwise than (3/3) · a, and doubling may overflow."""
+    square = apply("sum", apply("square", X - Y))
+    for factor in (2.0, 0.3, 1 / 3):
+        (body,) = hoist(simplify((P * (square * factor),))).body
+        assert any(n.op.name == "const" for m in _below(body) if m.op.name == "mul" for n in m.args)

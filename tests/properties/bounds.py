@@ -151,6 +151,9 @@ class Bounds:
         for point in points:
             away = np.abs(np.asarray(node.op.numpy(*point, *node.attrs)) - value)
             found = np.maximum(found, np.where(np.isnan(away), np.inf, away))
+        if node.op.name == "mod":  # corners may be alike by chance, whole periods apart
+            whole = [np.floor(a / b) for a, b in points]
+            found = np.where(reduce(np.logical_and, [w == whole[0] for w in whole]), found, np.inf)
         return found
 
     def _own(self, node: Node, value: Array, values: tuple[Array, ...]) -> Array:

@@ -21,7 +21,7 @@ from tests.helpers import ARITY
 from tests.properties.bounds import Bounds
 
 Array = np.ndarray
-INTERNAL = {"fmax", "fmin", "exp_of_rounded", "exp_closely", "exp_or_zero", "exp2", "exp2_middling"}  # made by the planner
+INTERNAL = {"fmax", "fmin", "exp_of_rounded", "exp_closely", "exp_or_zero", "exp2", "exp2_middling", "exp2_or_zero"}  # made by the planner
 NAMES = sorted(n for n, op in OPERATORS.items() if op.structure != "leaf" and not op.internal and n not in INTERNAL)
 HEAVY = {"softdtw_sqdist", "polygamma", "lgamma", "digamma"}
 WIDEST = 20  # components of a formula

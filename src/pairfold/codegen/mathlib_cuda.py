@@ -31,6 +31,9 @@ class CudaMaths(Maths):
     def exp2(self, x: Value, nonpositive: bool = False) -> Value:
         return self._ptx("ex2.approx.ftz.f32", x) if self._approximate else super().exp2(x, nonpositive)
 
+    def exp2_or_zero(self, x: Value) -> Value:
+        return self.exp2(x) if self._approximate else super().exp2_or_zero(x)
+
     def exp(self, x: Value, nonpositive: bool = False, rounded: bool = False, subnormal: bool = True) -> Value:
         if not self._approximate:
             return super().exp(x, nonpositive, rounded, subnormal)

@@ -240,6 +240,14 @@ class Elementary(Lanes):
         shifted = self.add(x, self.const(self._magic()))
         return self._scaled_polynomial(shifted, self.sub(x, self.sub(shifted, self.const(self._magic()))))
 
+    def exp2_or_zero(self, x: Value) -> Value:
+        """2^x within 2.45 ulp, 0 where that would be subnormal. 9 instructions on float32 AVX-512."""
+        alive = self._not_below(x, -126.0 if self.bits == 32 else -1022.0)
+        if self._zmm and self.bits == 32:
+            rest = self._x86("mask.reduce", x, I32(0x09))  # x - floor(x)
+            return self._x86("mask.scalef", self._exp2_rest(rest, "exp2 floor"), x, mask=alive)  # which takes the floor of x itself
+        return self.select(alive, self.exp2(self.select(alive, x, self.const(0.0))), self.const(0.0))
+
     def exp2_middling(self, x: Value) -> Value:
         """2^x for |x| <= 100 within 1.8 ulp (float32), 1.1 ulp (float64).
 

@@ -19,6 +19,7 @@ from .insert import emit_insertion
 from .layout import ABORT, CHUNK, COL, PAR, PARTIALS, ROW, SPLITS, Layout, N
 from .partial import Partial, identity
 
+REMAINDER = 4  # columns a step for what whole steps leave of sums that are rescaled
 PRELOADED = 16  # row vectors that are worth keeping in registers across columns
 
 
@@ -141,12 +142,16 @@ class Tile:
         self.rows = list(range(s.rows))
 
     def _walk(self, start: Value, stop: Value, carried: Sequence[Value]) -> Sequence[Value]:
-        """Reduce a range of columns into the tile's partial: in whole steps, then what remains column by column."""
+        """Reduce a range of columns into the tile's partial: in whole steps, then what remains column by column.
+
+        To rescale for a single column is dear, so what remains there is taken in smaller steps first.
+        """
         b, s = self.b, self.schedule
-        if s.columns > 1:
-            whole = b.sub(stop, b.urem(b.sub(stop, start), I64(s.columns)))
-            carried = loop(b, start, whole, s.columns, carried, lambda j, c: self._step(j, c, s.columns))
-            start = whole
+        for columns in {s.columns: 0, min(s.columns, REMAINDER): 0} if s.rescaled else (s.columns,):
+            if columns > 1:
+                whole = b.sub(stop, b.urem(b.sub(stop, start), I64(columns)))
+                carried = loop(b, start, whole, columns, carried, lambda j, c, columns=columns: self._step(j, c, columns))  # type: ignore[misc]
+                start = whole
         return loop(b, start, stop, 1, carried, lambda j, c: self._step(j, c, 1))
 
     def _step(self, j: Value, carried: Sequence[Value], columns: int) -> Sequence[Value]:

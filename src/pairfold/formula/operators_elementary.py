@@ -355,6 +355,8 @@ INTERNAL = [
     _function("exp_or_zero", np.exp, lambda y, a: y, "exp, 0 where it would be subnormal", method="exp_or_zero", cost=12, sign=lambda a: 1),
     # Made by the planner for targets whose instruction is this one.
     _function("exp2", np.exp2, lambda y, a: math.log(2) * y, "2 to the power a", cost=1, sign=lambda a: 1),
+    _function("exp2_or_zero", np.exp2, lambda y, a: math.log(2) * y, "2 to the power a, 0 where that would be subnormal", cost=9,
+              sign=lambda a: 1),
     _function("exp2_middling", np.exp2, lambda y, a: math.log(2) * y, "2 to the power a, between -100 and 100", cost=9, sign=lambda a: 1),
     # Used by reductions alone: a maximum that may lose a nan, and whether an index is still unset.
     Operator("fmax", "elementwise", broadcast, call("fmax"), np.fmax, lambda m, a, b: m.fmax(a, b), _of_two("gt"),

@@ -26,10 +26,11 @@ def to_base_two(formulas: tuple[Node, ...], packed: bool = False) -> tuple[Node,
         (a,) = node.args
         if not packed:
             return apply("exp2", times(a, LOG2E))
+        power = "exp2_or_zero" if node.op.name == "exp_or_zero" else "exp2"
         if a.op.name == "sub" and a.args[0].axes == PAIR and a.args[1].op.name == "slot":
             # One instruction. Two numbers of the state must not be parted so: where they are equal the difference must be 0.
-            return apply("exp2", a.args[0] * LOG2E - a.args[1] * LOG2E)
-        return apply("exp2", a * LOG2E)
+            return apply(power, a.args[0] * LOG2E - a.args[1] * LOG2E)
+        return apply(power, a * LOG2E)
 
     return simplify(rewrite(formulas, change))
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ..formula.graph import I, J, Node, apply, rewrite, slot, substitute, variables
+from ..formula.graph import I, J, Node, apply, rewrite, slot, substitute, value_of, variables
 
 BUFFERS = {I: "row", J: "col", 0: "par"}
+PAIR = I | J
+HALVES = tuple(2.0**-k for k in range(1, 11))  # by which nothing overflows
 
 
 @dataclass
@@ -58,6 +60,23 @@ def _multiply_by_inverses(formula: Node) -> Node | None:
     return None
 
 
+def _halve_outside(formula: Node) -> Node | None:
+    """a · (b/2), where a leaves the loop and b does not: (a/2) · b, which is the same number; so with other powers of 2."""
+    if formula.op.name == "mul":
+        for a, product in (formula.args, formula.args[::-1]):
+            if a.axes != PAIR and product.axes == PAIR and product.op.name in ("mul", "div"):
+                for b, c in (product.args, product.args[::-1]) if product.op.name == "mul" else (product.args,):
+                    part = _inverse(c) if product.op.name == "div" else value_of(c)
+                    if part is not None and part in HALVES and b.dim == formula.dim:
+                        return (a * part) * b
+    return None
+
+
+def _inverse(formula: Node) -> float | None:
+    value = value_of(formula)
+    return 1 / value if value else None
+
+
 def _worth_storing(formula: Node) -> bool:
     """Whether the value is no longer than the variables it is made of: hoisting must keep memory linear."""
     return formula.op.name != "const" and formula.dim <= sum(v.dim for v in variables((formula,)))
@@ -65,7 +84,7 @@ def _worth_storing(formula: Node) -> bool:
 
 def hoist(formulas: Sequence[Node]) -> Hoisted:
     """Split formulas over variables into packed buffers and what remains for each pair."""
-    formulas = rewrite(formulas, _multiply_by_inverses)
+    formulas = rewrite(rewrite(formulas, _multiply_by_inverses), _halve_outside)
     buffers = {axes: Buffer(name, axes) for axes, name in BUFFERS.items()}
     replaced: dict[Node, Node] = {}
     # Outermost first: a formula is placed whole, and what is below it is not looked at again.

@@ -58,7 +58,7 @@ class Plan:
     length : int or None
         Numbers from row to row of the result, where it is a part of a longer one.
     base_two : bool
-        Whether exponentials are powers of 2.
+        Whether the reduction's own exponentials are powers of 2.
     contracted : bool
         Whether differences are inner products of small vectors.
     """
@@ -221,16 +221,18 @@ def make_plan(
     vectors : int
         Where rows are few: how many vectors hold them all.
     """
-    closely = isinstance(reduction, Sum) and reduction.accumulation.careful and numbers.bits == 32 and machine.name == "cpu"
+    accumulation = getattr(getattr(reduction, "inner", reduction), "accumulation", None)
+    careful = accumulation is not None and accumulation.careful
+    closely = isinstance(reduction, Sum) and careful and numbers.bits == 32 and machine.name == "cpu"
     chosen = specialise(simplify(expand(formulas)), closely)
     separated = None
-    base_two = machine.base_two and numbers.bits == 32
+    base_two = numbers.bits == 32 and (machine.base_two or not careful)
     if contracted:
         chosen = push_factors(chosen)
-    if isinstance(reduction, Sum) and (contracted or machine.name == "cuda"):
+    if isinstance(reduction, Sum):
         separated = separate(chosen[0], differences=contracted)
         chosen = simplify((separated.formula,))
-    hoisted = hoist(to_base_two(chosen) if base_two else chosen)
+    hoisted = hoist(to_base_two(chosen) if base_two and machine.base_two else chosen)
     schedule = choose(hoisted.body, reduction, numbers.bits, machine)
     if vectors:
         schedule = schedule.for_few_rows(vectors)

@@ -102,7 +102,8 @@ class Schedule:
     def for_few_rows(self, vectors: int) -> Schedule:
         """A tile for so few rows that some vectors of a block would be empty."""
         if vectors >= self.rows:
-            return self
+            why = "the vectors of a block take turns, and ranges of rows are short: one leaves the fewest places empty"
+            return replace(self, rows=1, why=(*self.why, why)) if self.abreast else self
         columns = self.columns
         if columns > 1 and not self.rescaled:
             columns = min(8, columns * self.group // min(self.group, vectors))  # so that as many sums are under way
@@ -181,12 +182,15 @@ def choose(body: Sequence[Node], reduction: Reduction, bits: int, machine: Machi
         shape = f"{columns} columns are combined before they meet the partial, which is in memory"
     elif reduction.blocked > 1:
         rows, columns = (2 if many else 1), reduction.blocked
+        if many and bits == 32 and state <= 2:
+            rows, columns, abreast = 4, 2 * columns, 1
         shape = f"{columns} columns are rescaled to their common maximum at once"
     else:
         rows, columns = (4 if many and state <= 3 else 2), 1
         shape = f"all of a pair is in registers: {rows} vectors of rows share a column and hide the wait for results"
-        if many and isinstance(reduction, Sum) and state <= 2 and sum(n.op.cost for n in topological(body)) <= LIGHT:
-            columns, abreast = 4 if plain else 1, 1  # what rounding takes off a sum is known column by column
+        if many and isinstance(reduction, Sum) and state <= 4 and sum(n.op.cost for n in topological(body)) <= LIGHT:
+            # What rounding takes off a sum is known column by column; more sums of four columns take more registers than there are.
+            columns, abreast = 4 if plain and state <= 2 else 1, 1
             shape = "all of a pair is in registers: columns follow one another for one vector of rows, and hide the wait for results"
     # Shorter tiles are more accurate; a partial in memory costs more to merge.
     tile = 64 if in_registers else 256

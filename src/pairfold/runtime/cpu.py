@@ -37,6 +37,7 @@ SHARE_BYTES = 1 << 16
 FEWEST_SHARES = 64
 OFFSET_BYTES = 8
 MOST_FEW = 4  # vectors of rows: no tile owns more
+LONG_RANGE = 32  # vectors of rows, from which on empty places in the last block of a range are not worth a kernel
 PAIRS_WORTH_A_KERNEL = 1 << 18
 LONGEST_SPLIT = 1 << 30  # within a split, columns are numbered by 32-bit integers
 
@@ -271,13 +272,14 @@ _lock = Lock()
 def vectors_of_few_rows(extent: Extent, bits: int, pattern: Pattern | None = None) -> int:
     """How many vectors hold all rows, where these are so few, and the work so long, that they are worth a kernel of their own; else 0.
 
-    Where the ranges of a pattern are as short, one: it leaves the fewest places of vectors empty.
+    Where the ranges of a pattern are as short, one: it leaves the fewest places of vectors empty. Where they are longer, `MOST_FEW`: a
+    tile whose vectors take turns can do as well with one.
     """
     rows, pairs = (extent.kept, extent.pairs) if pattern is None else (pattern.typical_rows, extent.batches * pattern.pairs)
     vectors = ceil_div(rows, host().vector_bits // bits)
-    if vectors >= MOST_FEW or pairs < PAIRS_WORTH_A_KERNEL:
+    if vectors >= (MOST_FEW if pattern is None else LONG_RANGE) or pairs < PAIRS_WORTH_A_KERNEL:
         return 0
-    return vectors if pattern is None else 1
+    return vectors if pattern is None else 1 if vectors < MOST_FEW else MOST_FEW
 
 
 def known(
