@@ -86,7 +86,8 @@ def test_the_axis_is_the_users(random):
         rows, columns = (first, second) if axis == 1 else (second, first)
         assert "sum(x0**2)" in rows and "sum(y1**2)" in columns
         reduced = "columns" if axis == 1 else "rows"
-        assert f"8 {reduced} a step" in line(told, "tile") and f"8 {reduced} are rescaled" in line(told, "tile")
+        step = told.plan.schedule.columns
+        assert f"{step} {reduced} a step" in line(told, "tile") and f"{step} {reduced} are rescaled" in line(told, "tile")
         fills = {text: fill for _, text, fill, _ in boxes(told.graph)}
         assert (fills["x0"], fills["y1"]) == (FILLS[1], FILLS[2])
 

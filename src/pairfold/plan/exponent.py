@@ -9,19 +9,20 @@ from ..formula.graph import I, J, Node, apply, const, rewrite
 from ..formula.simplify import simplify
 
 EXPONENTIALS = ("exp", "exp_of_rounded", "exp_or_zero")
+OF_REDUCTIONS = ("exp_or_zero",)
 LOG2E = const(1 / math.log(2))
 PAIR = I | J
 
 
 @lru_cache(maxsize=4096)
-def to_base_two(formulas: tuple[Node, ...], packed: bool = False) -> tuple[Node, ...]:
-    """The formulas with e^a as 2^(a·log2(e)), the factor multiplied into what is cheapest.
+def to_base_two(formulas: tuple[Node, ...], packed: bool = False, names: tuple[str, ...] = EXPONENTIALS) -> tuple[Node, ...]:
+    """The formulas with e^a as 2^(a·log2(e)), the factor multiplied into what is cheapest, where e^a is an operator of those names.
 
     Of formulas over what is `packed` already, that is nothing but the state.
     """
 
     def change(node: Node) -> Node | None:
-        if node.op.name not in EXPONENTIALS:
+        if node.op.name not in names:
             return None
         (a,) = node.args
         if not packed:

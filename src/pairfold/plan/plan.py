@@ -10,7 +10,7 @@ from ..formula.operators import spread
 from ..formula.operators_tensor import products
 from ..formula.simplify import expand, simplify, specialise
 from ..reductions import Field, Reduction, State, Sum
-from .exponent import push_factors, to_base_two
+from .exponent import EXPONENTIALS, OF_REDUCTIONS, push_factors, to_base_two
 from .hoist import Hoisted, hoist
 from .schedule import Machine, Schedule, choose
 from .separate import Separated, separate
@@ -57,8 +57,8 @@ class Plan:
         A formula of parameters: the kernel does nothing where it is 0.
     length : int or None
         Numbers from row to row of the result, where it is a part of a longer one.
-    base_two : bool
-        Whether the reduction's own exponentials are powers of 2.
+    base_two : tuple of str
+        The exponentials that are taken as powers of 2, by the names of their operators.
     contracted : bool
         Whether differences are inner products of small vectors.
     """
@@ -72,7 +72,7 @@ class Plan:
     separated: Separated | None = None
     condition: Node | None = None
     length: int | None = None
-    base_two: bool = False
+    base_two: tuple[str, ...] = ()
     contracted: bool = False
 
     @property
@@ -128,7 +128,7 @@ class Plan:
 
     def _simplified(self, state: State) -> State:
         simple = simplify(expand(state))
-        return to_base_two(simple, packed=True) if self.base_two else simple
+        return to_base_two(simple, True, self.base_two) if self.base_two else simple
 
     def combine_cheaply(self, state: State, *states: State) -> tuple[Node, State] | None:
         """As `combine`, in a way that holds where the formula that comes with it is 0; None where there is none."""
@@ -226,13 +226,15 @@ def make_plan(
     closely = isinstance(reduction, Sum) and careful and numbers.bits == 32 and machine.name == "cpu"
     chosen = specialise(simplify(expand(formulas)), closely)
     separated = None
-    base_two = numbers.bits == 32 and (machine.base_two or not careful)
+    base_two: tuple[str, ...] = ()
+    if numbers.bits == 32:
+        base_two = EXPONENTIALS if machine.base_two else () if careful else OF_REDUCTIONS
     if contracted:
         chosen = push_factors(chosen)
     if isinstance(reduction, Sum):
         separated = separate(chosen[0], differences=contracted)
         chosen = simplify((separated.formula,))
-    hoisted = hoist(to_base_two(chosen) if base_two and machine.base_two else chosen)
+    hoisted = hoist(to_base_two(chosen) if base_two == EXPONENTIALS else chosen)
     schedule = choose(hoisted.body, reduction, numbers.bits, machine)
     if vectors:
         schedule = schedule.for_few_rows(vectors)

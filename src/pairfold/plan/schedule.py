@@ -184,7 +184,7 @@ def choose(body: Sequence[Node], reduction: Reduction, bits: int, machine: Machi
         rows, columns = (2 if many else 1), reduction.blocked
         if many and bits == 32 and state <= 2:
             rows, columns, abreast = 4, 2 * columns, 1
-        shape = f"{columns} columns are rescaled to their common maximum at once"
+        shape = f"{columns} columns are rescaled to their common maximum at once{', for one vector of rows after the other' if abreast else ''}"
     else:
         rows, columns = (4 if many and state <= 3 else 2), 1
         shape = f"all of a pair is in registers: {rows} vectors of rows share a column and hide the wait for results"
