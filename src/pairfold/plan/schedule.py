@@ -112,6 +112,7 @@ class Schedule:
 
 
 UNROLL = 8
+UNROLLED_OF_TENSORS = 16  # components of what products of matrices are made from
 BUFFERS = ("row", "col", "par")
 MOST_NUMBERS = 4  # of a pair, that are kept
 STRETCH = 32  # columns, where one number of a pair is kept
@@ -161,11 +162,12 @@ def choose(body: Sequence[Node], reduction: Reduction, bits: int, machine: Machi
         f.dim * (2 if f.kind == "double" and bits == 32 else 1) for f in reduction.fields([f.dim for f in body]) if not f.compensates
     )
     in_registers = not reduction.guarded and state <= (6 if many else 3)
-    plain, abreast = isinstance(reduction, Sum) and not reduction.accumulation.careful, 0
+    plain, abreast, unroll = isinstance(reduction, Sum) and not reduction.accumulation.careful, 0, UNROLL
     if is_product(body, reduction) and (not in_registers or loops):
         return _choose_product(body, lanes, many, loops)
     if tensors and not reduction.guarded:
         rows, columns = (4 if many else 2) if in_registers and any(map(is_large, tensors)) else 1, 1
+        unroll = UNROLLED_OF_TENSORS if many else UNROLL
         shape = f"products of matrices keep whole vectors for each row: {rows} {'vector' if rows == 1 else 'vectors'} of rows at once"
     elif loops:
         longest = max(n.args[0].dim for n in loops)
@@ -184,7 +186,8 @@ def choose(body: Sequence[Node], reduction: Reduction, bits: int, machine: Machi
         rows, columns = (2 if many else 1), reduction.blocked
         if many and bits == 32 and state <= 2:
             rows, columns, abreast = 4, 2 * columns, 1
-        shape = f"{columns} columns are rescaled to their common maximum at once{', for one vector of rows after the other' if abreast else ''}"
+        turns = ", for one vector of rows after the other" if abreast else ""
+        shape = f"{columns} columns are rescaled to their common maximum at once{turns}"
     else:
         rows, columns = (4 if many and state <= 3 else 2), 1
         shape = f"all of a pair is in registers: {rows} vectors of rows share a column and hide the wait for results"
@@ -207,7 +210,7 @@ def choose(body: Sequence[Node], reduction: Reduction, bits: int, machine: Machi
         rows,
         columns,
         tile,
-        unroll=UNROLL,
+        unroll=unroll,
         state_in_registers=in_registers,
         rescaled=reduction.blocked > 1,
         gathered=columns > 1 and plain,
