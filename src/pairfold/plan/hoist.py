@@ -12,7 +12,7 @@ from ..formula.graph import I, J, Node, apply, rewrite, slot, substitute, value_
 
 BUFFERS = {I: "row", J: "col", 0: "par"}
 PAIR = I | J
-HALVES = tuple(2.0**-k for k in range(1, 11))  # by which nothing overflows
+HALVES = tuple(2.0**-k for k in range(1, 5))  # by which nothing overflows, and hardly anything becomes subnormal
 
 
 @dataclass
@@ -61,7 +61,9 @@ def _multiply_by_inverses(formula: Node) -> Node | None:
 
 
 def _halve_outside(formula: Node) -> Node | None:
-    """a · (b/2), where a leaves the loop and b does not: (a/2) · b, which is the same number; so with other powers of 2."""
+    """a · (b/2), where a leaves the loop and b does not: (a/2) · b, which is the same number unless a/2 is subnormal; so with a few smaller
+    powers of 2.
+    """
     if formula.op.name == "mul":
         for a, product in (formula.args, formula.args[::-1]):
             if a.axes != PAIR and product.axes == PAIR and product.op.name in ("mul", "div"):

@@ -6,6 +6,7 @@ Nothing here waits for the GPU, and nothing is imported or loaded before a GPU i
 from __future__ import annotations
 
 import ctypes
+from array import array
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import cached_property, lru_cache
@@ -198,8 +199,8 @@ class Call:
         self.here, self.phases, self.scratch, self.tables = here, phases, scratch, tables
         self._context = int(here.context)
         self._bytes, self._starts = _placed(scratch)
-        self._words = ctypes.c_int64 * len(phases[0].words)
-        self._launches = [(self._words(*p.words), int(p.function), (*p.grid, p.threads, 1, 1, p.shared), p.name) for p in phases]
+        self._shapes = [(int(p.function), *p.grid, p.threads, 1, 1, p.shared) for p in phases]
+        self._idle: list[_Words] = []
 
     def __call__(self, addresses: Sequence[int], outputs: Sequence[int], queue: Queue) -> None:
         """Queue the computation for operands and outputs at these addresses."""
@@ -211,22 +212,47 @@ class Call:
                 self(addresses, outputs, queue)
             return
         keep, base = queue.allocate(self._bytes) if self._bytes else (None, 0)
-        for template, function, shape, name in self._launches:
-            words = self._words.from_buffer_copy(template)
-            for k, start in self._starts:
-                words[k] = base + start
-            place = FIRST_VARIABLE
-            for address in addresses:
-                words[place] = address
-                place += WORDS_A_VARIABLE
-            for address in outputs:
-                words[place] = address
-                place += 1
-            parameters = ctypes.c_void_p(ctypes.addressof(words))
-            status = launch(function, *shape, queue.stream, ctypes.addressof(parameters), None)
+        # The driver copies the words as it takes a launch, so that the next call may have them; no other thread has them meanwhile.
+        words = self._idle.pop() if self._idle else self._new_words(len(addresses), len(outputs))
+        words.fill([*(base + start for _, start in self._starts), *addresses, *outputs])
+        for shape, parameters in zip(self._shapes, words.parameters):
+            status = launch(*shape, queue.stream, parameters, None)
             if status:
+                name = self.phases[self._shapes.index(shape)].name
                 raise CudaError(f"the kernel {name} does not start on GPU {queue.device}: {_driver().CUresult(status).name}")
+        self._idle.append(words)
         del keep
+
+    def _new_words(self, operands: int, results: int) -> _Words:
+        last = FIRST_VARIABLE + WORDS_A_VARIABLE * operands
+        places = [*(word for word, _ in self._starts), *range(FIRST_VARIABLE, last, WORDS_A_VARIABLE), *range(last, last + results)]
+        return _Words([p.words for p in self.phases], places)
+
+
+class _Words:
+    """The words of a call's launches in memory.
+
+    Attributes
+    ----------
+    parameters : sequence of int
+        For each launch the address of the address of its words, as the driver wants it.
+    """
+
+    def __init__(self, launches: Sequence[Sequence[int]], places: Sequence[int]):
+        length = len(launches[0])
+        self._memory = array("q", [*(word for words in launches for word in words), *[0] * len(launches)])
+        start = self._memory.buffer_info()[0]
+        self.parameters = [start + 8 * (length * len(launches) + k) for k in range(len(launches))]
+        for k in range(len(launches)):
+            self._memory[length * len(launches) + k] = start + 8 * length * k
+        self._places = [[length * k + place for k in range(len(launches))] for place in places]
+
+    def fill(self, addresses: Sequence[int]) -> None:
+        """Put addresses into their places, in all launches."""
+        memory = self._memory
+        for places, address in zip(self._places, addresses):
+            for place in places:
+                memory[place] = address
 
 
 class Launch(NamedTuple):
