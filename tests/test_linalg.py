@@ -540,7 +540,7 @@ def test_a_complex_matrix_and_a_real_b(kind):
     x, p, b = cloud(30, 2), cloud(30, 1), cloud(30, 2, seed=1)
     dense = np.exp(-((x[:, None] - x) ** 2).sum(-1)) * np.exp(1j * (p - p.T)) + 0.3 * np.eye(30)
     points, phases = give(x, kind), give(p, kind)
-    for K in (  # noqa: N806
+    for K in (
         (-(Vi(points) - Vj(points)).sqnorm2()).exp() * (Vi(phases) - Vj(phases)).sum(-1).exp1j(),
         (-(Vi(points) - Vj(points)).sqnorm2()).exp() * (Vi(phases) - Vj(phases)).exp1j(),  # with an inner axis of length 1
     ):

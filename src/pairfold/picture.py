@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from html import escape
 
-from .formula.graph import I, J, Node, to_string, topological
+from .formula.graph import PAIR, I, J, Node, to_string, topological
 
 MOST_NODES = 80  # beyond this nobody reads it
-FILLS = {I: "#cfe3ff", J: "#ffe2bd", 0: "#e6e6e6", I | J: "#cdeccd"}
+FILLS = {I: "#cfe3ff", J: "#ffe2bd", 0: "#e6e6e6", PAIR: "#cdeccd"}
 SWEEPS = 8  # over the layers, down and up, to put each node below what it reads
 CHARACTER, HEIGHT, PADDING, GAP, LAYER = 6.7, 22, 8, 14, 44  # pixels
 LONGEST_LABEL = 26

@@ -55,6 +55,11 @@ class Reduction:
     conditions: ClassVar[int] = 0  # how many of the formulas, the first ones, say which pairs take part
     guarded: ClassVar[bool] = False  # most pairs change nothing, and `guard` says which
 
+    @property
+    def careful(self) -> bool:
+        """Whether sums are accumulated with more care than in blocks."""
+        return False
+
     def fields(self, dims: Sequence[int]) -> tuple[Field, ...]:
         """The partial's components, from the formulas' dimensions."""
         raise NotImplementedError
@@ -217,6 +222,10 @@ class Sum(Reduction):
 
     accumulation: Accumulation = Accumulation()
     name = "sum"
+
+    @property
+    def careful(self) -> bool:
+        return self.accumulation.careful
 
     def fields(self, dims: Sequence[int]) -> tuple[Field, ...]:
         return self.accumulation.kept(dims[0]) + self.accumulation.between(dims[0])
@@ -512,6 +521,10 @@ class LogSumExp(Reduction):
     name = "logsumexp"
     blocked = 8
 
+    @property
+    def careful(self) -> bool:
+        return self.accumulation.careful
+
     def fields(self, dims: Sequence[int]) -> tuple[Field, ...]:
         """The maximum, the sums, and what the sums have between tiles alone."""
         sums = self._sums(dims)
@@ -646,6 +659,10 @@ class Masked(Reduction):
     def __post_init__(self) -> None:
         for name in ("results", "public", "selects", "blocked", "guarded"):
             object.__setattr__(self, name, getattr(self.inner, name))
+
+    @property
+    def careful(self) -> bool:
+        return self.inner.careful
 
     def fields(self, dims: Sequence[int]) -> tuple[Field, ...]:
         return self.inner.fields(dims[1:])

@@ -176,7 +176,7 @@ class Driver(types.ModuleType):
         self.check()
         return (_Status.CUDA_SUCCESS,)
 
-    def cuGetProcAddress(self, name, version, flags):  # noqa: N802
+    def cuGetProcAddress(self, name, version, flags):
         """Those functions that are called by their addresses."""
         pointer, number = ctypes.c_void_p, ctypes.c_uint
 

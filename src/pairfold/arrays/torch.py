@@ -54,13 +54,13 @@ class TorchBackend(Backend):
         return _name(array.device)
 
     def unreadable(self, array: Any) -> str | None:
-        if array.layout is torch.strided and _is_served(array.device) and not array.is_nested:
-            return None
         if array.is_nested:
             return "is nested: pass its parts one by one"
         if array.layout is not torch.strided:
             return f"has the layout {array.layout}: make it dense first, e.g. x.to_dense()"
-        return f"is on device {array.device}, but formulas are computed on CPUs and NVIDIA GPUs: move it first, e.g. x.cpu()"
+        if not _is_served(array.device):
+            return f"is on device {array.device}, but formulas are computed on CPUs and NVIDIA GPUs: move it first, e.g. x.cpu()"
+        return None
 
     def promote(self, a: str, b: str) -> str:
         return NAMES[torch.promote_types(DTYPES[a], DTYPES[b])]

@@ -146,13 +146,17 @@ class Tile:
 
         To rescale for a single column is dear, so what remains there is taken in smaller steps first.
         """
-        b, s = self.b, self.schedule
-        for columns in {s.columns: 0, min(s.columns, REMAINDER): 0} if s.rescaled else (s.columns,):
+        s = self.schedule
+        for columns in sorted({s.columns, min(s.columns, REMAINDER)} if s.rescaled else {s.columns}, reverse=True):
             if columns > 1:
-                whole = b.sub(stop, b.urem(b.sub(stop, start), I64(columns)))
-                carried = loop(b, start, whole, columns, carried, lambda j, c, columns=columns: self._step(j, c, columns))  # type: ignore[misc]
-                start = whole
-        return loop(b, start, stop, 1, carried, lambda j, c: self._step(j, c, 1))
+                start, carried = self._steps(start, stop, columns, carried)
+        return loop(self.b, start, stop, 1, carried, lambda j, c: self._step(j, c, 1))
+
+    def _steps(self, start: Value, stop: Value, columns: int, carried: Sequence[Value]) -> tuple[Value, Sequence[Value]]:
+        """Take as many steps of so many columns as a range has; where they end, and what they carry."""
+        b = self.b
+        end = b.sub(stop, b.urem(b.sub(stop, start), I64(columns)))
+        return end, loop(b, start, end, columns, carried, lambda j, c: self._step(j, c, columns))
 
     def _step(self, j: Value, carried: Sequence[Value], columns: int) -> Sequence[Value]:
         """Combine a few columns into the tile's partial."""

@@ -17,6 +17,7 @@ from .operator import CONST, OPERATORS, SLOT, VAR, Operator, bare
 
 # What a node depends on, as a set of bits: nothing, the row i, the column j, or the pair.
 I, J = 1, 2
+PAIR = I | J
 AXES = {"i": I, "j": J, "p": 0}
 LONGEST_TEXT = 2000  # of a formula as it is shown
 

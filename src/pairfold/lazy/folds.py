@@ -20,7 +20,7 @@ from ..runtime.pattern import Pattern
 from .accuracy import accumulation_of
 from .axes import BATCH, COLUMNS, INNER, ROWS, Axis, both_spellings
 from .operators import LinearOperator, product
-from .symbolic import Leaf, Symbolic, kind_of, merge, readable, same
+from .symbolic import Leaf, Symbolic, kind_of, merge, place_of, readable
 
 # Sums of ones are exact in float32 up to here.
 COUNTED_EXACTLY = 1 << 24
@@ -700,11 +700,7 @@ class Folds(Symbolic):
         leaf = Leaf(readable(b)[:, None] if vector else readable(b), "j")
         if self._mask is not None or self._complex:
             return self._weighted(leaf, not vector)._along_one(Sum(accumulation_of()), -1 if vector else -2)
-        place = 0
-        for own in self.leaves:
-            if same(own, leaf):
-                break
-            place += 1
+        place = place_of(leaf, self.leaves)
         leaves = (*self.leaves, leaf)
         alike = (self.formula, self._kind, self._batch, self._lengths, kind, shape, len(leaves), place, accumulation_of())
         question = _products.get(alike)

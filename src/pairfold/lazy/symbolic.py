@@ -97,14 +97,13 @@ class Symbolic(Solvable):
 
     def _set_leaf(self, leaf: Leaf, inner: bool) -> None:
         """Become the variable that stands for an array."""
-        axis, shape = leaf.axis, tuple(leaf.value.shape)
+        shape = leaf.value.shape
         self.leaves, self._inner = (leaf,), inner
-        self.formula = var(axis, 0, shape[-1])
+        self.formula = var(leaf.axis, 0, shape[-1])
         self._kind, self._mask = kind_of(leaf.value), None
-        if axis == "p":
-            self._batch, self._lengths = shape[:-1], (None, None)
-        else:
-            self._batch, self._lengths = shape[:-2], (shape[-2], None) if axis == "i" else (None, shape[-2])
+        self._batch = leaf.batch
+        length = None if leaf.axis == "p" else shape[-2]
+        self._lengths = (length, None) if leaf.axis == "i" else (None, length)
 
     def _with(self, formula: Node, inner: bool, of: type | None = None) -> Any:
         """Another formula of the same variables; `of` another class, where real and complex numbers meet."""
@@ -353,6 +352,14 @@ def same(a: Leaf, b: Leaf) -> bool:
     return a.value is b.value
 
 
+def place_of(leaf: Leaf, leaves: Sequence[Leaf]) -> int:
+    """Which of some variables stands for the same array; their number, where none does."""
+    for place, known in enumerate(leaves):
+        if same(known, leaf):
+            return place
+    return len(leaves)
+
+
 def lift(value: Any, of: type) -> LazyTensor:
     """A LazyTensor, made from an array or a number where the value is none."""
     made: Any = value if isinstance(value, Symbolic) else of(number(value))
@@ -388,12 +395,8 @@ def merge(parts: Sequence[Any]) -> tuple[list[Node], LazyTensor]:
     for lazy in lazies[1:]:
         numbers = []
         for leaf in lazy.leaves:
-            place = 0
-            for known in leaves:
-                if same(known, leaf):
-                    break
-                place += 1
-            else:
+            place = place_of(leaf, leaves)
+            if place == len(leaves):
                 leaves.append(leaf)
             numbers.append(place)
         formulas.append(lazy.formula if numbers == list(range(len(numbers))) else renumber((lazy.formula,), tuple(numbers))[0])

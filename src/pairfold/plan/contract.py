@@ -74,7 +74,7 @@ def contraction(
     formulas = specialise(simplify(expand(formulas)))
     order = topological(formulas)
     found = [n for n in order if _is_squared_distance(n)]
-    may_be_sum = type(reduction) is LogSumExp and (unrolled or not reduction.accumulation.careful)
+    may_be_sum = type(reduction) is LogSumExp and (unrolled or not reduction.careful)
     if unrolled:
         shortest = SHORTEST_BOUND if isinstance(reduction, KminArgKmin) else SHORTEST_UNROLLED
     else:
@@ -106,7 +106,7 @@ def contraction(
             kept -= a.dim * 2.0 ** -(23 if bits == 32 else 52)
             bound = one_sum(row_norm * kept + column_norm * kept)
         return Contraction(simplify((distance, bound)), a, b, row_norm, column_norm, None, reduction)
-    if isinstance(reduction, Sum) and reduction.accumulation.careful and not unrolled:
+    if isinstance(reduction, Sum) and reduction.careful and not unrolled:
         return "the sum is accumulated with care, and inner products would lose digits"
     exponents = _exponents(distance, order, formulas, reduction)
     if exponents is None:

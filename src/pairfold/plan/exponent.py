@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 
-from ..formula.graph import I, J, Node, apply, const, rewrite
+from ..formula.graph import PAIR, I, Node, apply, const, rewrite
 from ..formula.simplify import simplify
 
 EXPONENTIALS = ("exp", "exp_of_rounded", "exp_or_zero")
 OF_REDUCTIONS = ("exp_or_zero",)
 LOG2E = const(1 / math.log(2))
-PAIR = I | J
 
 
 @lru_cache(maxsize=4096)

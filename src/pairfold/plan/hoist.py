@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ..formula.graph import I, J, Node, apply, rewrite, slot, substitute, value_of, variables
+from ..formula.graph import PAIR, I, J, Node, apply, rewrite, slot, substitute, value_of, variables
 
 BUFFERS = {I: "row", J: "col", 0: "par"}
-PAIR = I | J
 HALVES = tuple(2.0**-k for k in range(1, 5))  # by which nothing overflows, and hardly anything becomes subnormal
 
 
@@ -55,7 +54,7 @@ def _multiply_by_inverses(formula: Node) -> Node | None:
     """a / b, where b leaves the loop and a does not: a · (1/b), one division a row instead of one a pair."""
     if formula.op.name == "div":
         a, b = formula.args
-        if a.axes | b.axes == I | J and b.axes != I | J and b.op.name != "const":
+        if a.axes | b.axes == PAIR and b.axes != PAIR and b.op.name != "const":
             return a * apply("div", 1, b)
     return None
 
@@ -65,18 +64,23 @@ def _halve_outside(formula: Node) -> Node | None:
     powers of 2.
     """
     if formula.op.name == "mul":
-        for a, product in (formula.args, formula.args[::-1]):
-            if a.axes != PAIR and product.axes == PAIR and product.op.name in ("mul", "div"):
-                for b, c in (product.args, product.args[::-1]) if product.op.name == "mul" else (product.args,):
-                    part = _inverse(c) if product.op.name == "div" else value_of(c)
-                    if part is not None and part in HALVES and b.dim == formula.dim:
-                        return (a * part) * b
+        for a, other in (formula.args, formula.args[::-1]):
+            b, part = _halved(other)
+            if part in HALVES and a.axes != PAIR and b.axes == PAIR and b.dim == formula.dim:
+                return (a * part) * b
     return None
 
 
-def _inverse(formula: Node) -> float | None:
-    value = value_of(formula)
-    return 1 / value if value else None
+def _halved(formula: Node) -> tuple[Node, float]:
+    """b and 1/2 for b/2, b · 0.5 and 0.5 · b; so for other numbers, and 1 where there is none."""
+    if formula.op.name in ("mul", "div"):
+        a, b = formula.args
+        number = value_of(b)
+        if number:
+            return a, number if formula.op.name == "mul" else 1 / number
+        if formula.op.name == "mul" and (number := value_of(a)):
+            return b, number
+    return formula, 1.0
 
 
 def _worth_storing(formula: Node) -> bool:

@@ -221,20 +221,18 @@ def make_plan(
     vectors : int
         Where rows are few: how many vectors hold them all.
     """
-    accumulation = getattr(getattr(reduction, "inner", reduction), "accumulation", None)
-    careful = accumulation is not None and accumulation.careful
-    closely = isinstance(reduction, Sum) and careful and numbers.bits == 32 and machine.name == "cpu"
+    closely = isinstance(reduction, Sum) and reduction.careful and numbers.bits == 32 and machine.name == "cpu"
     chosen = specialise(simplify(expand(formulas)), closely)
     separated = None
     base_two: tuple[str, ...] = ()
     if numbers.bits == 32:
-        base_two = EXPONENTIALS if machine.base_two else () if careful else OF_REDUCTIONS
+        base_two = EXPONENTIALS if machine.base_two else () if reduction.careful else OF_REDUCTIONS
     if contracted:
         chosen = push_factors(chosen)
     if isinstance(reduction, Sum) and (contracted or machine.name == "cuda"):
         separated = separate(chosen[0], differences=contracted)
         chosen = simplify((separated.formula,))
-    hoisted = hoist(to_base_two(chosen) if base_two == EXPONENTIALS else chosen)
+    hoisted = hoist(to_base_two(chosen) if "exp" in base_two else chosen)
     schedule = choose(hoisted.body, reduction, numbers.bits, machine)
     if vectors:
         schedule = schedule.for_few_rows(vectors)

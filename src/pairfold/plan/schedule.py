@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from ..formula.graph import I, J, Node, topological
+from ..formula.graph import PAIR, Node, topological
 from ..formula.operators_tensor import products
 from ..reductions import Masked, Reduction, Sum
 
@@ -131,7 +131,7 @@ def pair_numbers(formula: Node) -> list[Node]:
     pending, seen = [formula], {formula}
     while pending:
         node = pending.pop()
-        if node.dim == 1 and node.axes == I | J:
+        if node.dim == 1 and node.axes == PAIR:
             found[node] = None
             continue
         for a in node.args:
@@ -143,7 +143,7 @@ def pair_numbers(formula: Node) -> list[Node]:
 
 def is_product(body: Sequence[Node], reduction: Reduction) -> bool:
     """Whether terms of a plain sum are made of few numbers of the pair and of what is long, by components alone."""
-    if not isinstance(reduction, Sum) or reduction.accumulation.careful or body[0].dim == 1:
+    if not isinstance(reduction, Sum) or reduction.careful or body[0].dim == 1:
         return False
     numbers = pair_numbers(body[0])
     above = topological(body, stop=set(numbers))
@@ -162,7 +162,7 @@ def choose(body: Sequence[Node], reduction: Reduction, bits: int, machine: Machi
         f.dim * (2 if f.kind == "double" and bits == 32 else 1) for f in reduction.fields([f.dim for f in body]) if not f.compensates
     )
     in_registers = not reduction.guarded and state <= (6 if many else 3)
-    plain, abreast, unroll = isinstance(reduction, Sum) and not reduction.accumulation.careful, 0, UNROLL
+    plain, abreast, unroll = isinstance(reduction, Sum) and not reduction.careful, 0, UNROLL
     if is_product(body, reduction) and (not in_registers or loops):
         return _choose_product(body, lanes, many, loops)
     if tensors and not reduction.guarded:
@@ -272,7 +272,7 @@ def _choose_cuda(body: Sequence[Node], reduction: Reduction, bits: int) -> Sched
         columns, resident = 16, 3
     elif light:
         # What meets its partial column by column takes temporaries for each.
-        columns, resident = (16 if isinstance(reduction, Sum) and not reduction.accumulation.careful else 8), 2
+        columns, resident = (16 if isinstance(reduction, Sum) and not reduction.careful else 8), 2
     else:
         columns, resident = (4, 3) if rows == 4 and state == 1 else (2 if rows > 1 else 1, 1)
     tile = 512

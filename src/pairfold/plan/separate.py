@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import reduce
 
-from ..formula.graph import I, J, Node, apply
+from ..formula.graph import PAIR, I, J, Node, apply
 from ..formula.operators import extract, spread_to
 
 Term = tuple[Node, "Node | None"]  # what is summed, and what the sum is multiplied by
@@ -50,7 +50,7 @@ def separate(formula: Node, differences: bool) -> Separated:
             return lambda total: apply("concat", *(p(total) for p in parts))
         terms = _terms(part, differences)
         # Where the sum would be one of the columns alone, infinities of the row would meet other signs than they do pair by pair.
-        if not all(core.axes == I | J for core, _ in terms):
+        if not all(core.axes == PAIR for core, _ in terms):
             terms = [(part, None)]
         made.sums += [core for core, _ in dict(terms).items() if core not in made.sums]
 

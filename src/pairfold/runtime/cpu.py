@@ -279,7 +279,9 @@ def vectors_of_few_rows(extent: Extent, bits: int, pattern: Pattern | None = Non
     vectors = ceil_div(rows, host().vector_bits // bits)
     if vectors >= (MOST_FEW if pattern is None else LONG_RANGE) or pairs < PAIRS_WORTH_A_KERNEL:
         return 0
-    return vectors if pattern is None else 1 if vectors < MOST_FEW else MOST_FEW
+    if pattern is None:
+        return vectors
+    return 1 if vectors < MOST_FEW else MOST_FEW
 
 
 def known(

@@ -215,11 +215,10 @@ class Call:
         # The driver copies the words as it takes a launch, so that the next call may have them; no other thread has them meanwhile.
         words = self._idle.pop() if self._idle else self._new_words(len(addresses), len(outputs))
         words.fill([*(base + start for _, start in self._starts), *addresses, *outputs])
-        for shape, parameters in zip(self._shapes, words.parameters):
+        for phase, shape, parameters in zip(self.phases, self._shapes, words.parameters):
             status = launch(*shape, queue.stream, parameters, None)
             if status:
-                name = self.phases[self._shapes.index(shape)].name
-                raise CudaError(f"the kernel {name} does not start on GPU {queue.device}: {_driver().CUresult(status).name}")
+                raise CudaError(f"the kernel {phase.name} does not start on GPU {queue.device}: {_driver().CUresult(status).name}")
         self._idle.append(words)
         del keep
 
@@ -239,13 +238,14 @@ class _Words:
     """
 
     def __init__(self, launches: Sequence[Sequence[int]], places: Sequence[int]):
-        length = len(launches[0])
         self._memory = array("q", [*(word for words in launches for word in words), *[0] * len(launches)])
-        start = self._memory.buffer_info()[0]
-        self.parameters = [start + 8 * (length * len(launches) + k) for k in range(len(launches))]
-        for k in range(len(launches)):
-            self._memory[length * len(launches) + k] = start + 8 * length * k
-        self._places = [[length * k + place for k in range(len(launches))] for place in places]
+        # One launch after the other, then where each begins.
+        length, end = len(launches[0]), len(self._memory) - len(launches)
+        begins, address = range(0, end, length), self._memory.buffer_info()[0]
+        for k, begin in enumerate(begins, end):
+            self._memory[k] = address + 8 * begin
+        self.parameters = [address + 8 * k for k in range(end, len(self._memory))]
+        self._places = [[begin + place for begin in begins] for place in places]
 
     def fill(self, addresses: Sequence[int]) -> None:
         """Put addresses into their places, in all launches."""
