@@ -10,6 +10,8 @@ PYTHON ?= python3
 JOBS ?= 2
 ARGS ?=
 DEVICE ?= cuda
+# Tests differ in length: processes with none left take from the others.
+SHARED = -n $(JOBS) --dist worksteal
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq
@@ -30,11 +32,16 @@ demo: $(VENV)/.demo
 test: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+	$(BIN)/python -m pytest $(SHARED) $(ARGS)
 
 # All tests, with tensors on an NVIDIA GPU: see tests/device.py; PYTHON has PyTorch with CUDA and the packages of pairfold[cuda,dev].
+# Thousands of kernels run once each: processes would but wait for each other at the driver's cache, and their threads for processors.
+test-gpu: export CUDA_CACHE_DISABLE := 1
+test-gpu: export OMP_NUM_THREADS := 2
+test-gpu: export OPENBLAS_NUM_THREADS := 2
+test-gpu: export PAIRFOLD_NUM_THREADS := 2
 test-gpu:
-	PYTHONPATH=src PAIRFOLD_TEST_DEVICE=$(DEVICE) $(PYTHON) -m pytest -n $(JOBS) tests $(ARGS)
+	PYTHONPATH=src PAIRFOLD_TEST_DEVICE=$(DEVICE) $(PYTHON) -m pytest $(SHARED) tests $(ARGS)
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks cpu $(ARGS)

@@ -26,9 +26,15 @@ def lazy(x, y):
     return ((Vi(x) - Vj(y)) ** 2).sum(-1)
 
 
-def test_the_sample():
+@pytest.mark.parametrize("case", sample.CASES, ids=str)
+def test_the_sample(case):
     with pairfold.backend("cuda"):
-        assert sample.main() > 400
+        assert sample.check(*case) >= 6
+
+
+def test_the_sample_of_batches():
+    with pairfold.backend("cuda"):
+        assert sample.check_batches()
 
 
 @pytest.mark.parametrize("name", ["cuda", "cuda:0", "GPU", "GPU_1D"])

@@ -422,19 +422,24 @@ def differences(rng: random.Random, case: Case, root: Node, more: Mapping[Node, 
             if not ((np.abs(value) < 1e5) & (error <= SHARP * (1 + np.abs(value)))).all():
                 return False
     bounds = Bounds({**leaves, cotangent: weights}, "float64")
-    # Moving a leaf rounds it.
-    rounded = Bounds({**leaves, **{leaf: (leaves[leaf], 2.0**-52 * np.abs(leaves[leaf])) for leaf in wrt}}, "float64")
     paths = {leaf: data.choice([-1, 1], leaves[leaf].shape) * data.uniform(0.5, 1, leaves[leaf].shape) for leaf in wrt}
 
+    def moved(t: float) -> dict[Node, Array]:
+        return {leaf: leaves[leaf] + t * path for leaf, path in paths.items()}
+
     def along(t: float) -> Array:
-        return (values_of(root, {**leaves, **{leaf: leaves[leaf] + t * path for leaf, path in paths.items()}}) * weights).sum(-1)
+        return (values_of(root, {**leaves, **moved(t)}) * weights).sum(-1)
+
+    def rounding(t: float) -> Array:
+        there = {leaf: (value, 2.0**-52 * np.abs(value)) for leaf, value in moved(t).items()}  # moving a leaf rounds it
+        size, error = Bounds({**leaves, **there}, "float64")(root)
+        return ((error + 2.0**-52 * (root.dim + 2) * np.abs(size)) * weights).sum(-1)
 
     with np.errstate(all="ignore"):
         centre, (ahead, behind), (near_ahead, near_behind) = along(0), (along(H), along(-H)), (along(H / 2), along(-H / 2))
         coarse, fine = (ahead - behind) / (2 * H), (near_ahead - near_behind) / H
         bend, near_bend = ((a - 2 * centre + b) / h for a, b, h in ((ahead, behind, H), (near_ahead, near_behind, H / 2)))
-        size, error = rounded(root)
-        noise = ((error + 2.0**-52 * (root.dim + 2) * np.abs(size)) * weights).sum(-1) / H
+        noise = np.maximum(rounding(0), np.maximum(rounding(H), rounding(-H))) / H
         doubt = np.abs(fine - coarse) + np.abs(2 * near_bend - bend) + 8 * noise
         slopes = [(bounds(g), paths[leaf]) for leaf, g in zip(wrt, found, strict=True)]
         got = sum(((v * p).sum(-1) for (v, _), p in slopes), np.zeros(()))

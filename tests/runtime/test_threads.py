@@ -57,7 +57,8 @@ def test_numbers_that_are_refused(number):
         pairfold.set_num_threads(number)
 
 
-def test_numbers_that_are_taken():
+def test_numbers_that_are_taken(monkeypatch):
+    monkeypatch.delenv("PAIRFOLD_NUM_THREADS", raising=False)
     pairfold.set_num_threads(5)
     assert pairfold.get_num_threads() == 5
     pairfold.set_num_threads(None)
