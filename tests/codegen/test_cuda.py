@@ -70,6 +70,15 @@ def backward(dim):
     return [pullback.fold.oriented for pullback in fold.backward((0, 1, 2))]
 
 
+def network(*widths):
+    """A perceptron of differences, its weights and biases parameters."""
+    value = var("i", 0, widths[0]) - var("j", 1, widths[0])
+    for k, (m, n) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+        weights, bias = var("p", 2 * k + 2, m * n), var("p", 2 * k + 3, n)
+        value = apply("matvecmult", weights, apply("tanh", value)) + bias
+    return value
+
+
 def matrix():
     for dim in (1, 3, 16, 64, 200):
         for bits in (32, 64):
@@ -90,6 +99,8 @@ def matrix():
     for reduction in (Sum(), LogSumExp(), Argmin(), ArgKmin(10)):
         yield pytest.param((near, distance(3)), Masked(reduction), 32, False, id=f"masked-{reduction.name}")
     yield pytest.param((apply("exp", -distance(3)) * var("j", 2, 30),), Sum(), 32, False, id="gauss-3-30-columns")
+    for widths in ((3, 4, 1), (3, 16, 1), (3, 8, 8, 1)):
+        yield pytest.param((network(*widths),), Sum(), 32, False, id=f"network-{'-'.join(map(str, widths))}")
 
 
 @assembles

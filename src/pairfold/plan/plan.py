@@ -7,12 +7,11 @@ from functools import cached_property, lru_cache
 
 from ..formula.graph import J, Node, slot, substitute, to_string, topological, variables
 from ..formula.operators import spread
-from ..formula.operators_tensor import products
 from ..formula.simplify import expand, simplify, specialise
 from ..reductions import Field, Reduction, State, Sum
 from .exponent import EXPONENTIALS, OF_REDUCTIONS, push_factors, to_base_two
 from .hoist import Hoisted, hoist
-from .schedule import Machine, Schedule, choose
+from .schedule import Machine, Schedule, choose, repetitions
 from .separate import Separated, separate
 
 _SUMS = ("add", "sub", "sum")  # what a product is fused with
@@ -172,7 +171,7 @@ class Plan:
         for n in order:
             if n.op.name in _SUMS:
                 fused.update([a for a in n.args if a.op.name in ("mul", "square") and len(users[a]) == 1][:1])
-        body = sum(n.op.cost * _components(n) for n in order if n.args and n not in fused)
+        body = sum(n.op.cost * repetitions(n) for n in order if n.args and n not in fused)
         return max(body, 1) / columns
 
     def __str__(self) -> str:
@@ -183,13 +182,6 @@ class Plan:
         lines.append(f"pair: {', '.join(map(to_string, h.body))}")
         lines.append(f"finish: {', '.join(map(to_string, self.results))}")
         return "\n".join(lines)
-
-
-def _components(node: Node) -> int:
-    """How often an operator's instructions run for a pair."""
-    if node.op.structure == "einsum":
-        return products(node)
-    return node.args[0].dim if node.op.structure == "reduce" else node.dim
 
 
 @lru_cache(maxsize=1024)

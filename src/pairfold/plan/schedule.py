@@ -240,9 +240,33 @@ def _choose_product(body: Sequence[Node], lanes: int, many: bool, loops: Sequenc
     )
 
 
+def repetitions(node: Node) -> int:
+    """How often an operator's instructions run for a pair."""
+    if node.op.structure == "einsum":
+        return products(node)
+    return node.args[0].dim if node.op.structure == "reduce" else node.dim
+
+
+def power_of_two(number: int) -> int:
+    """The largest that is not larger."""
+    return 1 << (number.bit_length() - 1)
+
+
+def _instructions(order: Sequence[Node], unroll: int) -> int:
+    """About how many a pair takes, loops not counted out."""
+    own = [n for n in order if n.axes == PAIR]
+    return 1 + int(sum(n.op.cost * (repetitions(n) if _multiplies_pairs(n) else min(unroll, repetitions(n))) for n in own))
+
+
+def _multiplies_pairs(node: Node) -> bool:
+    """Whether a node is a product of matrices, written out, of numbers of the pair."""
+    return node.op.structure == "einsum" and any(a.axes == PAIR for a in node.args) and not is_large(node)
+
+
 # ---- CUDA
 KEPT = 144  # 32-bit registers for what a thread keeps: with those that addresses and temporaries take, at most 255
 LONG = 112  # partials up to this length stay in registers
+MOST_INSTRUCTIONS = 2048  # of a step over columns: they have a cache of their own, and what is long is long to compile
 SHARED_BYTES = 24_000  # of columns in shared memory: several thread blocks fit beside one another
 
 
@@ -255,10 +279,18 @@ def _choose_cuda(body: Sequence[Node], reduction: Reduction, bits: int) -> Sched
     state = sum(f.dim for f in reduction.fields([f.dim for f in body]) if not f.compensates)
     in_registers = not reduction.guarded and state * words <= LONG
     a_row = words * (row + (state if in_registers else 1))
-    if a_row + words * par > KEPT or 16 * col * words * 4 > 2 * SHARED_BYTES:
-        return Schedule("direct", 128, 2, 4, 64, unroll=UNROLL, state_in_registers=in_registers and state <= UNROLL)
+    fits = a_row + words * par <= KEPT and 16 * col * words * 4 <= 2 * SHARED_BYTES
+    unroll = max(UNROLL, inner, state if in_registers else 0) if fits else UNROLL
+    # Products of matrices keep whole vectors of each pair: what goes into one and what comes out.
+    vectors = words * max((n.dim + max(a.dim for a in n.args if a.axes == PAIR) for n in order if _multiplies_pairs(n)), default=0)
+    most = max(1, min(MOST_INSTRUCTIONS // _instructions(order, unroll), KEPT // max(1, vectors)))
+    if not fits:
+        rows = min(2, most)
+        columns = min(4, power_of_two(most // rows))
+        return Schedule("direct", 128, rows, columns, 64, unroll=unroll, state_in_registers=in_registers and state <= UNROLL)
     rows = 4 if 4 * a_row <= KEPT // 2 else 2 if 2 * a_row <= KEPT else 1
-    light = rows * a_row <= 32
+    rows = min(rows, power_of_two(most))
+    light = rows * a_row + words * par <= 32 and not vectors
     # More columns a step keep the units busy, until registers run out; fewer registers let more thread blocks run at once.
     if reduction.guarded:
         columns, resident = (8, 2) if light else (4 if rows == 4 else 2, 3 if rows == 4 else 1)
@@ -274,11 +306,11 @@ def _choose_cuda(body: Sequence[Node], reduction: Reduction, bits: int) -> Sched
         # What meets its partial column by column takes temporaries for each.
         columns, resident = (16 if isinstance(reduction, Sum) and not reduction.careful else 8), 2
     else:
-        columns, resident = (4, 3) if rows == 4 and state == 1 else (2 if rows > 1 else 1, 1)
+        columns, resident = (4, 1 if vectors or words * par > 32 else 3) if rows == 4 and state == 1 else (2 if rows > 1 else 1, 1)
+    columns = min(columns, power_of_two(most // rows))
     tile = 512
     while tile > 8 and tile * col * words * 4 > SHARED_BYTES:
         tile //= 2
-    unroll = max(UNROLL, inner, state if in_registers else 0)
     return Schedule(
         "direct",
         256 if light else 128,
