@@ -96,6 +96,9 @@ class Bounds:
         for node, (_, error) in self._known.items():
             limit = 1e-6 if node.op.name in STEPS else self.largest
             found = found | ~(error <= limit).all(-1) if error.ndim > 1 else found
+            if node.op.name == "where":  # both values may be the same at the point itself
+                condition, doubt = self._known[node.args[0]]
+                found = found | ((np.abs(condition) <= doubt) & (doubt > 0)).any(-1)
         return found
 
     def value(self, root: Node) -> Array:
