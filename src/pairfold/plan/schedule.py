@@ -117,6 +117,7 @@ BUFFERS = ("row", "col", "par")
 MOST_NUMBERS = 4  # of a pair, that are kept
 STRETCH = 32  # columns, where one number of a pair is kept
 LIGHT = 40  # vector operations of a pair: four columns of heavier ones take more registers than there are
+MOST_INSTRUCTIONS = 4096  # of a step over columns: they have a cache of their own, and what is long is long to compile
 MOST_WRITTEN_OUT = 512  # products of an einsum that are written out; more are loops
 
 
@@ -195,6 +196,12 @@ def choose(body: Sequence[Node], reduction: Reduction, bits: int, machine: Machi
             # What rounding takes off a sum is known column by column; more sums of four columns take more registers than there are.
             columns, abreast = 4 if plain and state <= 2 else 1, 1
             shape = "all of a pair is in registers: columns follow one another for one vector of rows, and hide the wait for results"
+    instructions = _instructions(topological(body), unroll)
+    if rows * columns * instructions > MOST_INSTRUCTIONS:
+        # Of so long a formula vectors of rows side by side hide the wait for results as well as columns do, and better than turns.
+        columns, abreast = min(columns, power_of_two(max(1, MOST_INSTRUCTIONS // (rows * instructions)))), 0
+        rows = min(rows, power_of_two(max(1, 4 * MOST_INSTRUCTIONS // instructions)))
+        shape = f"a pair takes some {instructions} instructions: more pairs at once make code that is slow to compile and to fetch"
     # Shorter tiles are more accurate; a partial in memory costs more to merge.
     tile = 64 if in_registers else 256
     if reduction.guarded:
@@ -266,7 +273,7 @@ def _multiplies_pairs(node: Node) -> bool:
 # ---- CUDA
 KEPT = 144  # 32-bit registers for what a thread keeps: with those that addresses and temporaries take, at most 255
 LONG = 112  # partials up to this length stay in registers
-MOST_INSTRUCTIONS = 2048  # of a step over columns: they have a cache of their own, and what is long is long to compile
+MOST_INSTRUCTIONS_CUDA = 2048  # as `MOST_INSTRUCTIONS`, where compilers take time that grows faster than what they compile
 SHARED_BYTES = 24_000  # of columns in shared memory: several thread blocks fit beside one another
 
 
@@ -283,14 +290,14 @@ def _choose_cuda(body: Sequence[Node], reduction: Reduction, bits: int) -> Sched
     unroll = max(UNROLL, inner, state if in_registers else 0) if fits else UNROLL
     # Products of matrices keep whole vectors of each pair: what goes into one and what comes out.
     vectors = words * max((n.dim + max(a.dim for a in n.args if a.axes == PAIR) for n in order if _multiplies_pairs(n)), default=0)
-    most = max(1, min(MOST_INSTRUCTIONS // _instructions(order, unroll), KEPT // max(1, vectors)))
+    most = max(1, min(MOST_INSTRUCTIONS_CUDA // _instructions(order, unroll), KEPT // max(1, vectors)))
     if not fits:
         rows = min(2, most)
         columns = min(4, power_of_two(most // rows))
         return Schedule("direct", 128, rows, columns, 64, unroll=unroll, state_in_registers=in_registers and state <= UNROLL)
     rows = 4 if 4 * a_row <= KEPT // 2 else 2 if 2 * a_row <= KEPT else 1
     rows = min(rows, power_of_two(most))
-    light = rows * a_row + words * par <= 32 and not vectors
+    light = rows * a_row + words * par <= 32 and most >= 16 * rows and not vectors
     # More columns a step keep the units busy, until registers run out; fewer registers let more thread blocks run at once.
     if reduction.guarded:
         columns, resident = (8, 2) if light else (4 if rows == 4 else 2, 3 if rows == 4 else 1)
