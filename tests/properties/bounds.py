@@ -140,7 +140,10 @@ class Bounds:
             return value, self._equality(node, values, errors) * 1.0
         if op.name == "round" and node.attrs[0]:  # multiplies before it rounds
             errors = (errors[0] + 2 * self.eps * np.abs(values[0]),)
-        return value, self._moved(node, value, values, errors) + self._own(node, value, values)
+        error = self._moved(node, value, values, errors) + self._own(node, value, values)
+        if op.name == "atan2":  # where a zero's sign decides, and which of several zeros is the least nobody says
+            error = np.where((values[0] == 0) & (values[1] <= 0), np.inf, error)
+        return value, error
 
     def _moved(self, node: Node, value: Array, values: tuple[Array, ...], errors: tuple[Array, ...]) -> Array:
         """How far an operator's value is from those at the corners of the box of its operands."""
