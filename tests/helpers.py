@@ -8,7 +8,7 @@ import numpy as np
 
 from pairfold.arrays import backend_of
 from pairfold.fold import make_fold
-from pairfold.formula.graph import Node
+from pairfold.formula.graph import Node, apply, var
 from pairfold.formula.operators import OPERATORS
 from pairfold.formula.reference import evaluate
 from pairfold.reductions import Reduction
@@ -76,3 +76,12 @@ def _there(array: np.ndarray):
 
 def _here(array) -> np.ndarray:
     return array.cpu().numpy() if hasattr(array, "cpu") else array
+
+
+def network(*widths: int) -> Node:
+    """A perceptron of differences, its weights and biases parameters."""
+    value = var("i", 0, widths[0]) - var("j", 1, widths[0])
+    for k, (m, n) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+        weights, bias = var("p", 2 * k + 2, m * n), var("p", 2 * k + 3, n)
+        value = apply("matvecmult", weights, apply("tanh", value)) + bias
+    return value

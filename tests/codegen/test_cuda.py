@@ -20,6 +20,7 @@ from pairfold.plan.schedule import Machine
 from pairfold.reductions import ACCUMULATIONS, REDUCTIONS, ArgKmin, Argmin, KminArgKmin, LogSumExp, Masked, Sum
 from pairfold.runtime.compile import CAPABILITIES, compile_ptx
 from tests.codegen import one_thread
+from tests.helpers import network
 
 PTXAS = shutil.which("ptxas")
 assembles = pytest.mark.skipif(PTXAS is None, reason="ptxas is not installed")
@@ -68,15 +69,6 @@ def assembled(plan, capability, folder) -> dict[str, tuple[int, int]]:
 def backward(dim):
     fold, _ = make_fold((gauss(dim),), Sum(), 1)
     return [pullback.fold.oriented for pullback in fold.backward((0, 1, 2))]
-
-
-def network(*widths):
-    """A perceptron of differences, its weights and biases parameters."""
-    value = var("i", 0, widths[0]) - var("j", 1, widths[0])
-    for k, (m, n) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
-        weights, bias = var("p", 2 * k + 2, m * n), var("p", 2 * k + 3, n)
-        value = apply("matvecmult", weights, apply("tanh", value)) + bias
-    return value
 
 
 def matrix():

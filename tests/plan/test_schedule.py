@@ -10,8 +10,8 @@ from pairfold.codegen.cuda import emit_module as emit_cuda
 from pairfold.formula.graph import Node, apply, var
 from pairfold.plan.plan import Numbers, make_plan
 from pairfold.plan.schedule import Machine
-from pairfold.reductions import REDUCTIONS, Reduction
-from tests.helpers import compute, expected
+from pairfold.reductions import ArgKmin, LogSumExp, Min, Prod, Sum
+from tests.helpers import compute, expected, network
 
 CPU, CUDA = Machine("cpu", 512, 32), Machine("cuda", 32, 255, base_two=True)
 
@@ -23,24 +23,12 @@ def chain(length: int) -> Node:
     return formula
 
 
-def network(*widths: int) -> Node:
-    value, k = var("i", 0, widths[0]) - var("j", 1, widths[0]), 2
-    for m, n in zip(widths[:-1], widths[1:], strict=True):
-        value = apply("matvecmult", var("p", k, m * n), apply("tanh", value))
-        k += 1
-    return value
-
-
-def reduction(name: str) -> Reduction:
-    return REDUCTIONS[name](10) if "K" in name else REDUCTIONS[name]()  # type: ignore[call-arg]
-
-
-@pytest.mark.parametrize("name", ["sum", "logsumexp", "argKmin"])
+@pytest.mark.parametrize("reduction", [Sum(), LogSumExp(), ArgKmin(10)], ids=lambda reduction: reduction.name)
 @pytest.mark.parametrize("formula", [chain(60), network(3, 8, 8, 1), network(3, 16, 16, 1)], ids=["chain", "8-8", "16-16"])
 @pytest.mark.parametrize("machine", [CPU, CUDA], ids=["cpu", "cuda"])
-def test_code_is_short(formula, name, machine):
+def test_code_is_short(formula, reduction, machine):
     """Some tens of thousands of lines at the most: of 64 pairs at once these would have half a million."""
-    plan = make_plan((formula,), reduction(name), Numbers(32, ("float32",) * 6, "float32"), machine)
+    plan = make_plan((formula,), reduction, Numbers(32, ("float32",) * 8, "float32"), machine)
     features = frozenset({"avx512f", "avx512dq"})
     text = emit_cuda(plan, frozenset()) if machine is CUDA else emit_cpu(plan, "x86_64-unknown-linux-gnu", features, machine.vector_bits)
     assert text.count("\n") < 40_000
@@ -48,17 +36,16 @@ def test_code_is_short(formula, name, machine):
 
 def test_short_formulas_are_unrolled():
     distance = apply("sqdist", var("i", 0, 3), var("j", 1, 3))
-    for formula, name in [(apply("exp", -distance), "sum"), (-distance, "logsumexp")]:
+    for formula, reduction in [(apply("exp", -distance), Sum()), (-distance, LogSumExp())]:
         for machine in (CPU, CUDA):
-            plan = make_plan((formula,), reduction(name), Numbers(32, ("float32",) * 2, "float32"), machine)
+            plan = make_plan((formula,), reduction, Numbers(32, ("float32",) * 2, "float32"), machine)
             assert plan.schedule.rows * plan.schedule.columns >= 16
 
 
-@pytest.mark.parametrize("name", ["sum", "prod", "logsumexp", "argKmin", "min"])
+@pytest.mark.parametrize("reduction", [Sum(), Prod(), LogSumExp(), ArgKmin(10), Min()], ids=lambda reduction: reduction.name)
 @pytest.mark.parametrize("axis", [0, 1])
-def test_long_formulas(name, axis, random):
+def test_long_formulas(reduction, axis, random):
     """In tiles that other formulas do not have: one column a step, and vectors of rows side by side."""
     data = [random.uniform(-1, 1, (s, 3)) for s in (70, 93)]
-    kind = reduction(name)
-    for found, wanted in zip(compute([chain(30)], kind, axis, data), expected([chain(30)], kind, axis, data), strict=True):
+    for found, wanted in zip(compute([chain(30)], reduction, axis, data), expected([chain(30)], reduction, axis, data), strict=True):
         np.testing.assert_allclose(found, wanted, rtol=1e-9)

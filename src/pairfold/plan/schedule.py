@@ -157,8 +157,9 @@ def choose(body: Sequence[Node], reduction: Reduction, bits: int, machine: Machi
         return _choose_cuda(body, reduction, bits)
     lanes = machine.vector_bits // bits
     many = machine.registers >= 32
-    loops = [n for n in topological(body) if n.op.structure == "reduce" and n.args[0].dim > UNROLL]
-    tensors = [n for n in topological(body) if n.op.structure == "einsum"]
+    order = topological(body)
+    loops = [n for n in order if n.op.structure == "reduce" and n.args[0].dim > UNROLL]
+    tensors = [n for n in order if n.op.structure == "einsum"]
     state = sum(
         f.dim * (2 if f.kind == "double" and bits == 32 else 1) for f in reduction.fields([f.dim for f in body]) if not f.compensates
     )
@@ -192,15 +193,15 @@ def choose(body: Sequence[Node], reduction: Reduction, bits: int, machine: Machi
     else:
         rows, columns = (4 if many and state <= 3 else 2), 1
         shape = f"all of a pair is in registers: {rows} vectors of rows share a column and hide the wait for results"
-        if many and isinstance(reduction, Sum) and state <= 4 and sum(n.op.cost for n in topological(body)) <= LIGHT:
+        if many and isinstance(reduction, Sum) and state <= 4 and sum(n.op.cost for n in order) <= LIGHT:
             # What rounding takes off a sum is known column by column; more sums of four columns take more registers than there are.
             columns, abreast = 4 if plain and state <= 2 else 1, 1
             shape = "all of a pair is in registers: columns follow one another for one vector of rows, and hide the wait for results"
-    instructions = _instructions(topological(body), unroll)
+    instructions = _instructions(order, unroll)
     if rows * columns * instructions > MOST_INSTRUCTIONS:
         # Of so long a formula vectors of rows side by side hide the wait for results as well as columns do, and better than turns.
-        columns, abreast = min(columns, power_of_two(max(1, MOST_INSTRUCTIONS // (rows * instructions)))), 0
-        rows = min(rows, power_of_two(max(1, 4 * MOST_INSTRUCTIONS // instructions)))
+        columns, abreast = min(columns, power_of_two(MOST_INSTRUCTIONS // (rows * instructions))), 0
+        rows = min(rows, power_of_two(4 * MOST_INSTRUCTIONS // instructions))
         shape = f"a pair takes some {instructions} instructions: more pairs at once make code that is slow to compile and to fetch"
     # Shorter tiles are more accurate; a partial in memory costs more to merge.
     tile = 64 if in_registers else 256
@@ -255,8 +256,8 @@ def repetitions(node: Node) -> int:
 
 
 def power_of_two(number: int) -> int:
-    """The largest that is not larger."""
-    return 1 << (number.bit_length() - 1)
+    """The largest that is not larger, 1 at least."""
+    return 1 << max(0, number.bit_length() - 1)
 
 
 def _instructions(order: Sequence[Node], unroll: int) -> int:
