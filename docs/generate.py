@@ -35,7 +35,7 @@ LONGEST = 240  # text of a formula in a table
 
 # Attributes to show an operator with, where it has any, and dimensions of its operands, where any will not do.
 ATTRIBUTES: dict[str, tuple[Any, ...]] = {
-    "exp_of_rounded": (1,),
+    "exp_of_rounded": (1,), "exp_closely": (1,),
     "powi": (3,), "round": (2,), "round_away": (2,), "polygamma": (2,), "matern": (1,), "index": (7,), "take": (2,),
     "extract": (1, 2), "insert": (1, 5), "spread": (3,), "arange": (3,), "one_hot": (3,),
     "bspline": (2,), "einsum": ("kl,l->k", (2, 3)), "kron": ((1, 3), (3, 1)), "tensordot": ((2, 3), (3,), (1,), (0,)),

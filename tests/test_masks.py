@@ -191,8 +191,8 @@ def test_means(inner, batch, kind):
         for axis in (rows, columns, (rows, columns), None, *[(columns, columns + 1)] * inner):
             count = there.sum(axis, keepdims=True)
             mean, var = (np.ma.filled(getattr(masked, name)(axis, keepdims=True) * 1.0, np.nan) for name in ("mean", "var"))
-            np.testing.assert_allclose(K.mean(axis, keepdims=True), mean, rtol=1e-12)
-            np.testing.assert_allclose(K.mean(axis), mean.reshape(np.shape(K.mean(axis))), rtol=1e-12)
+            np.testing.assert_allclose(K.mean(axis, keepdims=True), mean, rtol=1e-12, atol=1e-15)
+            np.testing.assert_allclose(K.mean(axis), mean.reshape(np.shape(K.mean(axis))), rtol=1e-12, atol=1e-15)
             np.testing.assert_allclose(K.var(axis, keepdims=True, ddof=0), var, rtol=1e-10, atol=1e-13)
             np.testing.assert_allclose(K.std(axis, keepdims=True, ddof=0), var**0.5, rtol=1e-10, atol=1e-13)
             some = count > 1

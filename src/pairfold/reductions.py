@@ -15,7 +15,7 @@ import numpy as np
 
 from .formula.complex import Complex, exp, from_vector
 from .formula.graph import Node, apply
-from .formula.operators import extract, spread, spread_to, where
+from .formula.operators import extract, is_zero, spread, spread_to, where, zeros
 
 State = tuple[Node, ...]
 INFINITY = float("inf")
@@ -119,10 +119,21 @@ def _sum(terms: Sequence[Node]) -> Node:
 
 
 def _two_sum(a: Node, b: Node) -> tuple[Node, Node]:
-    """The rounded sum, and what rounding took off (Knuth)."""
-    s = a + b
-    taken = s - a
-    return s, (a - (s - taken)) + (b - taken)
+    """The rounded sum, and what rounding took off (Knuth).
+
+    A product is rounded with the sum, in a multiply-add, and not before. Where sum and product nearly cancel its last digits are lost,
+    as they are where it is rounded before; otherwise they are kept.
+    """
+    if b.op.name == "mul":
+        x, y = b.args
+        s = apply("fma", x, y, a)
+        taken = s - a
+        left = apply("fma", -x, y, taken)
+    else:
+        s = a + b
+        taken = s - a
+        left = taken - b
+    return s, (a - (s - taken)) - left
 
 
 def _with_lost(s: Node, lost: Node) -> Node:
@@ -157,10 +168,11 @@ class Accumulation:
     def merge(self, total: State, later: State) -> State:
         """The sum of two, between tiles."""
         s, lost = _two_sum(total[0], later[0])
-        return s, total[1] + later[1] + lost
+        before = total[1] if is_zero(later[1]) else total[1] + later[1]
+        return s, before + lost
 
     def scale(self, sums: State, factor: Node) -> State:
-        return tuple(s * factor for s in sums)
+        return tuple(s if is_zero(s) else s * factor for s in sums)
 
     def finish(self, sums: State) -> Node:
         """The number."""
@@ -181,7 +193,7 @@ class Compensated(Accumulation):
         return ()
 
     def lift(self, value: Node) -> State:
-        return value, spread_to(apply("spread", 0, attrs=(1,)), value.dim)
+        return value, zeros(value.dim)
 
     def combine(self, sums: Sequence[State]) -> State:
         return reduce(self.merge, sums)

@@ -21,6 +21,7 @@ def attributes(name: str, dim: int) -> list[tuple]:
         "one_hot": [(1,), (3,), (20,)],
         "bspline": [(k,) for k in range(4)],
         "exp_of_rounded": [(0,), (1,)],
+        "exp_closely": [(0,), (1,)],
     }.get(name, [()])
 
 

@@ -14,6 +14,7 @@ import math
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 
+import numpy as np
 from llvmlite import ir
 
 from pairfold.codegen.builder import I32, Lanes, Value
@@ -281,16 +282,16 @@ class Elementary(Lanes):
         return self.fma(self._polynomial(rest, POLYNOMIALS[name, self.bits]), rest, self.const(1.0))
 
     def _scaled_table(self, shifted: Value, rest: Value, whole: Value, alive: Value | None = None, name: str = "exp2 table") -> Value:
-        """2^(j·step + rest)·2^floor(whole), j being the low bits of `shifted`; 0 in lanes that are not alive. AVX-512 only.
-
-        Two registers hold the powers 2^(j·step), and one permutation picks from both by the low bits of `shifted`.
-        """
-        n = self.width
-        low, high = (ir.Constant(self.real, [2.0 ** (j / (2 * n)) for j in range(start, start + n)]) for start in (0, n))
-        power = self._x86("vpermi2var", low, self.as_integer(shifted), high, masked=False, rounding=None)
+        """2^(j·step + rest)·2^floor(whole), j being the low bits of `shifted`; 0 in lanes that are not alive. AVX-512 only."""
+        power = self._from_table(shifted, [2.0 ** (j / (2 * self.width)) for j in range(2 * self.width)])
         slope = self._polynomial(rest, POLYNOMIALS[name, self.bits])
         total = self.fma(self.mul(power, rest), slope, power)
         return self._x86("mask.scalef", total, whole, mask=alive)
+
+    def _from_table(self, shifted: Value, entries: Sequence[float] | np.ndarray) -> Value:
+        """The entry for the low bits of `shifted`. AVX-512 only: two registers hold the entries, and one permutation picks from both."""
+        low, high = (ir.Constant(self.real, list(map(float, entries[start:][: self.width]))) for start in (0, self.width))
+        return self._x86("vpermi2var", low, self.as_integer(shifted), high, masked=False, rounding=None)
 
     def _scaled_polynomial(self, shifted: Value, rest: Value, alive: Value | None = None) -> Value:
         """2^(k + rest), k being the integer in the low bits of `shifted`; 0 in lanes that are not alive."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import accumulate
 
 from .graph import Node, Operand, apply, const, topological, value_of
-from .operators import concat, extract, spread, spread_to, zeros
+from .operators import concat, extract, is_zero, spread, spread_to, zeros
 from .operators_tensor import axes_of
 from .simplify import expand, simplify
 
@@ -16,9 +16,9 @@ def _times(partial: Operand, g: Node) -> Node:
     if isinstance(partial, (int, float)):
         return g if partial == 1 else -g if partial == -1 else partial * g
     for chosen, other in ((partial, g), (g, partial)):
-        if chosen.op.name == "where" and any(map(_is_zero, chosen.args[1:])):
+        if chosen.op.name == "where" and any(map(is_zero, chosen.args[1:])):
             condition, *branches = chosen.args
-            return apply("where", condition, *(const(0) if _is_zero(b) else _times(value_of(b) or b, other) for b in branches))
+            return apply("where", condition, *(const(0) if is_zero(b) else _times(value_of(b) or b, other) for b in branches))
     return partial * g
 
 
@@ -208,12 +208,12 @@ def is_linear(formula: Node, v: Node) -> bool:
             if not _keeps_linear(node, [a in linear for a in node.args]):
                 return False
             linear.add(node)
-    return root in linear or _is_zero(root)
+    return root in linear or is_zero(root)
 
 
 def _keeps_linear(node: Node, linear: Sequence[bool]) -> bool:
     """Whether an operator is linear in those operands that are, taken together."""
-    all_or_zero = [there or _is_zero(a) for a, there in zip(node.args, linear, strict=True)]
+    all_or_zero = [there or is_zero(a) for a, there in zip(node.args, linear, strict=True)]
     if node.op.name in ("add", "sub", "neg", "sum") or node.op.structure == "index":
         return all(all_or_zero)
     if node.op.name in ("mul", "einsum"):
@@ -221,11 +221,6 @@ def _keeps_linear(node: Node, linear: Sequence[bool]) -> bool:
     if node.op.name == "div":
         return not linear[1]
     return node.op.name == "where" and not linear[0] and all(all_or_zero[1:])
-
-
-def _is_zero(node: Node) -> bool:
-    """Whether the node is the number 0, repeated or not."""
-    return node.op.name == "spread" and _is_zero(node.args[0]) or value_of(node) == 0
 
 
 def _require_linear(formula: Node, v: Node) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .graph import Node, Operand, apply
+from .graph import Node, Operand, apply, value_of
 from .operator import Bracketed, Show, bare
 
 # ---- how dimensions combine
@@ -64,6 +64,11 @@ def spread_to(a: Node, dim: int) -> Node:
 
 def zeros(dim: int) -> Node:
     return spread(0, dim)
+
+
+def is_zero(a: Node) -> bool:
+    """Whether the formula is the number 0, repeated or not."""
+    return a.op.name == "spread" and is_zero(a.args[0]) or value_of(a) == 0
 
 
 def extract(a: Node, start: int, length: int) -> Node:

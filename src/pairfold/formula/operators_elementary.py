@@ -350,8 +350,10 @@ INTERNAL = [
              doc="exp of a number that carries a rounding error; 0 where that would be subnormal", sign=lambda a: 1,
              attributes={"nonpositive": int}),
     # Made where sums are accumulated with care, which the exponential's own rounding would spoil.
-    _function("exp_closely", np.exp, lambda y, a: y, "exp of a number that is not positive, within 1 ulp; 0 where that would be subnormal",
-              method="exp_or_zero_closely", cost=14, sign=lambda a: 1),
+    Operator("exp_closely", "elementwise", broadcast, call("exp_closely"),
+             lambda a, rounded: np.exp(a), lambda m, a, rounded: m.exp_or_zero_closely(a, bool(rounded)), lambda n: (n,), cost=14,
+             doc="exp of a number that is not positive, within 1 ulp, of one that carries a rounding error within a little more; 0 where"
+             " that would be subnormal", sign=lambda a: 1, attributes={"rounded": int}),
     _function("exp_or_zero", np.exp, lambda y, a: y, "exp, 0 where it would be subnormal", method="exp_or_zero", cost=12, sign=lambda a: 1),
     # Made by the planner for targets whose instruction is this one.
     _function("exp2", np.exp2, lambda y, a: math.log(2) * y, "2 to the power a", cost=1, sign=lambda a: 1),
@@ -363,6 +365,8 @@ INTERNAL = [
              doc="the larger of two, in one instruction; the second where either is nan", arity=2),
     Operator("fmin", "elementwise", broadcast, call("fmin"), np.fmin, lambda m, a, b: m.fmin(a, b), _of_two("lt"),
              doc="the smaller of two, in one instruction; the second where either is nan", arity=2),
+    Operator("fma", "elementwise", broadcast, call("fma"), lambda a, b, c: a * b + c, lambda m, a, b, c: m.fma(a, b, c),
+             lambda n: (n.args[1], n.args[0], 1), doc="a · b + c, rounded once", arity=3),
     Operator("unset", "elementwise", broadcast, call("unset"), lambda a: (a < 0) * 1.0,
              lambda m, a: m.one_if(m.is_negative(a)), lambda n: (None,), kind="real", doc="1 where an index is negative", internal=True),
     Operator("index", "elementwise", broadcast, call("index"), lambda a, number: np.full_like(a, number),

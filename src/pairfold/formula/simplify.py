@@ -117,7 +117,7 @@ def specialise(roots: Sequence[Node], closely: bool = False) -> tuple[Node, ...]
             sign[node] = node.attrs[3]
             return node
         if node.op.name == "exp" and closely and sign[node.args[0]] < 0:
-            node = apply("exp_closely", node.args[0])
+            node = apply("exp_closely", node.args[0], attrs=(int(_is_rounded(node.args[0])),))
         elif node.op.name == "exp" and _is_rounded(node.args[0]):
             node = apply("exp_of_rounded", node.args[0], attrs=(int(sign[node.args[0]] < 0),))
         sign[node] = node.op.sign(*(sign[a] for a in node.args))

@@ -194,8 +194,8 @@ def choose(body: Sequence[Node], reduction: Reduction, bits: int, machine: Machi
         rows, columns = (4 if many and state <= 3 else 2), 1
         shape = f"all of a pair is in registers: {rows} vectors of rows share a column and hide the wait for results"
         if many and isinstance(reduction, Sum) and state <= 4 and sum(n.op.cost for n in order) <= LIGHT:
-            # What rounding takes off a sum is known column by column; more sums of four columns take more registers than there are.
-            columns, abreast = 4 if plain and state <= 2 else 1, 1
+            # More sums of four columns take more registers than there are.
+            columns, abreast = 4 if state <= 2 else 1, 1
             shape = "all of a pair is in registers: columns follow one another for one vector of rows, and hide the wait for results"
     instructions = _instructions(order, unroll)
     if rows * columns * instructions > MOST_INSTRUCTIONS:
