@@ -13,7 +13,7 @@ import numpy as np
 
 from .graph import Node, Operand, apply, const, value_of
 from .operator import OPERATORS, Operator
-from .operators_common import broadcast, call, extract, spread_to, where
+from .operators_common import broadcast, call, extract, is_zero, spread_to, where
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,9 +56,9 @@ class Complex:
         return Complex(_add(_mul(a, c), _neg(_mul(b, d))), _add(_mul(a, d), _mul(b, c)))
 
     def __truediv__(self, other: Complex) -> Complex:
-        if absent(other.imag):
+        if is_zero(other.imag):
             return Complex(_div(self.real, other.real), _div(self.imag, other.real))
-        if absent(other.real):
+        if is_zero(other.real):
             return Complex(_div(self.imag, other.imag), _neg(_div(self.real, other.imag)))
         return self * Complex(apply("inverse_real", other.real, other.imag), _neg(apply("inverse_real", other.imag, other.real)))
 
@@ -77,12 +77,7 @@ def from_real(real: Node) -> Complex:
 
 ONE, I = from_real(const(1)), Complex(const(0), const(1))
 
-# ---- parts that may be absent
-
-
-def absent(part: Node) -> bool:
-    """Whether a part is the number 0."""
-    return value_of(part.args[0] if part.op.name == "spread" else part) == 0
+# ---- parts that may be absent: the number 0
 
 
 def _nothing(*parts: Node) -> Node:
@@ -90,17 +85,17 @@ def _nothing(*parts: Node) -> Node:
 
 
 def _neg(a: Node) -> Node:
-    return a if absent(a) else a.args[0] if a.op.name == "neg" else -a
+    return a if is_zero(a) else a.args[0] if a.op.name == "neg" else -a
 
 
 def _add(a: Node, b: Node) -> Node:
-    if absent(a) or absent(b):
-        return spread_to(b if absent(a) else a, max(a.dim, b.dim))
+    if is_zero(a) or is_zero(b):
+        return spread_to(b if is_zero(a) else a, max(a.dim, b.dim))
     return a - b.args[0] if b.op.name == "neg" else a + b
 
 
 def _mul(a: Node, b: Node) -> Node:
-    if absent(a) or absent(b):
+    if is_zero(a) or is_zero(b):
         return _nothing(a, b)
     if value_of(a) == 1 or value_of(b) == 1:
         return spread_to(b if value_of(a) == 1 else a, max(a.dim, b.dim))
@@ -108,41 +103,41 @@ def _mul(a: Node, b: Node) -> Node:
 
 
 def _div(a: Node, b: Node) -> Node:
-    return _nothing(a, b) if absent(a) and not absent(b) else a / b
+    return _nothing(a, b) if is_zero(a) and not is_zero(b) else a / b
 
 
 def _even(name: str, a: Node) -> Node:
     """A function of an operand that is 1 where the operand is absent."""
-    return spread_to(const(1), a.dim) if absent(a) else apply(name, a)
+    return spread_to(const(1), a.dim) if is_zero(a) else apply(name, a)
 
 
 def _odd(name: str, a: Node) -> Node:
     """A function of an operand that is 0 where the operand is absent."""
-    return a if absent(a) else apply(name, a)
+    return a if is_zero(a) else apply(name, a)
 
 
 def _sum(a: Node) -> Node:
-    return const(0) if absent(a) else apply("sum", a)
+    return const(0) if is_zero(a) else apply("sum", a)
 
 
 # ---- functions
 
 
 def modulus(z: Complex) -> Node:
-    if absent(z.imag) or absent(z.real):
-        return apply("abs", z.real if absent(z.imag) else z.imag)
+    if is_zero(z.imag) or is_zero(z.real):
+        return apply("abs", z.real if is_zero(z.imag) else z.imag)
     return apply("hypot", z.real, z.imag)
 
 
 def squared_modulus(z: Complex) -> Node:
-    parts = [apply("square", p) for p in (z.real, z.imag) if not absent(p)]
+    parts = [apply("square", p) for p in (z.real, z.imag) if not is_zero(p)]
     return parts[0] + parts[1] if len(parts) == 2 else parts[0] if parts else z.real
 
 
 def angle(z: Complex) -> Node:
     known = value_of(z.real)
     positive = known is not None and known > 0 or z.real.op.name == "var" and z.real.attrs[3] == 1
-    return z.imag if absent(z.imag) and positive else apply("atan2", z.imag, z.real)
+    return z.imag if is_zero(z.imag) and positive else apply("atan2", z.imag, z.real)
 
 
 def exp(z: Complex) -> Complex:
@@ -151,7 +146,7 @@ def exp(z: Complex) -> Complex:
 
 
 def log(z: Complex) -> Complex:
-    if absent(z.imag):
+    if is_zero(z.imag):
         return Complex(apply("log", apply("abs", z.real)), angle(z))
     return Complex(apply("log_hypot", z.real, z.imag), angle(z))
 
@@ -161,7 +156,7 @@ def sqrt(z: Complex) -> Complex:
 
 
 def square(z: Complex) -> Complex:
-    if absent(z.real) or absent(z.imag):
+    if is_zero(z.real) or is_zero(z.imag):
         return z * z
     twice = z.real + z.real
     return Complex((z.real - z.imag) * (z.real + z.imag), twice * z.imag)
@@ -198,7 +193,7 @@ def power(z: Complex, n: int) -> Complex:
 
 def general_power(z: Complex, p: Complex) -> Complex:
     """exp(p log z), and at 0 what NumPy has there."""
-    zero = apply("eq", z.real, 0) if absent(z.imag) else apply("logical_and", apply("eq", z.real, 0), apply("eq", z.imag, 0))
+    zero = apply("eq", z.real, 0) if is_zero(z.imag) else apply("logical_and", apply("eq", z.real, 0), apply("eq", z.imag, 0))
     w = exp(p * log(Complex(where(zero, 1, z.real), z.imag)))
     at_zero = where(apply("gt", p.real, 0), 0, where(_equal(p, from_real(const(0))), 1, math.nan))
     return Complex(where(zero, at_zero, w.real), where(zero, at_zero * 0, w.imag))
@@ -206,16 +201,16 @@ def general_power(z: Complex, p: Complex) -> Complex:
 
 def _equal(a: Complex, b: Complex) -> Node:
     real = apply("eq", a.real, b.real)
-    return real if absent(a.imag) and absent(b.imag) else apply("logical_and", real, apply("eq", a.imag, b.imag))
+    return real if is_zero(a.imag) and is_zero(b.imag) else apply("logical_and", real, apply("eq", a.imag, b.imag))
 
 
 def _truth(z: Complex) -> Node:
-    return z.real if absent(z.imag) else apply("logical_or", z.real, z.imag)
+    return z.real if is_zero(z.imag) else apply("logical_or", z.real, z.imag)
 
 
 def _choice(condition: Complex, a: Complex, b: Complex) -> Complex:
     c = _truth(condition)
-    imag = _nothing(c, a.imag, b.imag) if absent(a.imag) and absent(b.imag) else where(c, a.imag, b.imag)
+    imag = _nothing(c, a.imag, b.imag) if is_zero(a.imag) and is_zero(b.imag) else where(c, a.imag, b.imag)
     return Complex(where(c, a.real, b.real), imag)
 
 

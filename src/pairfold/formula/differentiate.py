@@ -101,7 +101,7 @@ def jvp(formula: Node, tangents: Mapping[Node, Node]) -> Node | None:
             continue
         op = node.op
         if op.structure == "index":
-            parts = [moved.get(a) or spread_to(apply("spread", 0, attrs=(1,)), a.dim) for a in node.args]
+            parts = [moved.get(a) or zeros(a.dim) for a in node.args]
             moved[node] = apply(op.name, *parts, attrs=node.attrs)
         elif op.structure == "lookup":
             if node.args[0] in moved:

@@ -360,7 +360,7 @@ INTERNAL = [
     _function("exp2_or_zero", np.exp2, lambda y, a: math.log(2) * y, "2 to the power a, 0 where that would be subnormal", cost=9,
               sign=lambda a: 1),
     _function("exp2_middling", np.exp2, lambda y, a: math.log(2) * y, "2 to the power a, between -100 and 100", cost=9, sign=lambda a: 1),
-    # Used by reductions alone: a maximum that may lose a nan, and whether an index is still unset.
+    # Used by reductions: a maximum that may lose a nan, a sum that rounds a product but once, and whether an index is still unset.
     Operator("fmax", "elementwise", broadcast, call("fmax"), np.fmax, lambda m, a, b: m.fmax(a, b), _of_two("gt"),
              doc="the larger of two, in one instruction; the second where either is nan", arity=2),
     Operator("fmin", "elementwise", broadcast, call("fmin"), np.fmin, lambda m, a, b: m.fmin(a, b), _of_two("lt"),
