@@ -19,6 +19,7 @@ Program = Callable[["Points"], tuple[Any, ...]]
 
 SAMPLE = 500  # rows compared with float64
 PAIRS_COMPARED = 40_000_000
+NUMBERS_COMPARED = 1_280_000_000  # of pairs that have D each
 NEIGHBOURS = 10
 
 
@@ -62,6 +63,7 @@ class Points:
 
 
 FREQUENCY = 10.0  # standard deviation of a Vandermonde matrix's
+COLUMNS = 100  # of weights, where they are many
 WIDTHS = (16, 16, 1)  # of the layers of an MLP
 
 
@@ -135,6 +137,23 @@ def mlp(LazyTensor: Any, p: Points) -> tuple[Any, ...]:
     return ((LazyTensor(matrix).matvecmult(layer) + LazyTensor(bias)) @ p.b,)
 
 
+def with_columns(p: Points) -> Points:
+    """Many columns of weights."""
+    random = np.random.default_rng(1)
+    return replace(p, b=random.standard_normal((len(p.y), COLUMNS)).astype(p.b.dtype))
+
+
+def with_values(p: Points) -> Points:
+    """Normal vectors as long as the points, of which an attention layer takes means."""
+    random = np.random.default_rng(1)
+    return replace(p, b=random.standard_normal(p.y.shape).astype(p.b.dtype))
+
+
+def attention(LazyTensor: Any, p: Points) -> tuple[Any, ...]:
+    scores = (LazyTensor(p.x[:, None, :]) * LazyTensor(p.y[None, :, :])).sum(-1) / p.x.shape[-1] ** 0.5
+    return (scores.sumsoftmaxweight(LazyTensor(p.b[None, :, :]), dim=1),)
+
+
 def two_columns(p: Points) -> Points:
     """Normal points, and two columns of weights: the README's program."""
     random = np.random.default_rng(1)
@@ -195,9 +214,10 @@ def of_itself(p: Points) -> Points:
 # --- what float64 says of a sample of rows ----------------------------------------------------------------------------------
 
 
-def sample(rows: int, columns: int = 1) -> np.ndarray:
-    """The rows that are compared, spread evenly over all; fewer where each has very many columns."""
-    return np.unique(np.linspace(0, rows - 1, min(rows, SAMPLE, max(1, PAIRS_COMPARED // columns))).astype(np.int64))
+def sample(rows: int, columns: int = 1, d: int = 1) -> np.ndarray:
+    """The rows that are compared, spread evenly over all; fewer where each has very many columns, or points have many coordinates."""
+    most = max(1, min(SAMPLE, PAIRS_COMPARED // columns, NUMBERS_COMPARED // (columns * d)))
+    return np.unique(np.linspace(0, rows - 1, min(rows, most)).astype(np.int64))
 
 
 def dense_rows(x: np.ndarray, y: np.ndarray, rows: np.ndarray, numbers: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
@@ -222,7 +242,7 @@ def compare_gauss(outputs: tuple[np.ndarray, ...], p: Points) -> list[Comparison
     if p.x.ndim == 3:  # all rows of all batches: they are few
         each = [compare_gauss((outputs[0][k],), p.batch(k))[0] for k in range(len(p.x))]
         return [(np.concatenate([got for got, _ in each]), np.concatenate([want for _, want in each]))]
-    rows = sample(len(p.x), len(p.y))
+    rows = sample(len(p.x), *p.y.shape)
     want = np.concatenate([np.exp(-square) @ p.b for _, _, square in dense_rows(p.x, p.y, rows)])
     return [(outputs[0][rows], want)]
 
@@ -255,7 +275,7 @@ def compare_mlp(outputs: tuple[np.ndarray, ...], p: Points) -> list[Comparison]:
 
 def compare_arg_k_min(outputs: tuple[np.ndarray, ...], p: Points) -> list[Comparison]:
     """The distances to the neighbours that were found, against the smallest ones: a tie taken the other way is no error."""
-    rows = sample(len(p.x), len(p.y))
+    rows = sample(len(p.x), *p.y.shape)
     found, want = [], []
     for some, _, square in dense_rows(p.x, p.y, rows):
         found.append(np.take_along_axis(square, outputs[0][some].astype(np.int64), axis=1))
@@ -264,14 +284,21 @@ def compare_arg_k_min(outputs: tuple[np.ndarray, ...], p: Points) -> list[Compar
 
 
 def compare_logsumexp(outputs: tuple[np.ndarray, ...], p: Points) -> list[Comparison]:
-    rows = sample(len(p.x), len(p.y))
+    rows = sample(len(p.x), *p.y.shape)
     want = np.concatenate([np.log(np.exp(-square).sum(1)) for _, _, square in dense_rows(p.x, p.y, rows)])
     return [(outputs[0].reshape(len(p.x))[rows], want)]
 
 
+def compare_attention(outputs: tuple[np.ndarray, ...], p: Points) -> list[Comparison]:
+    rows = sample(len(p.x), *p.y.shape)
+    scores = p.x[rows].astype(wider(p.x)) @ p.y.astype(wider(p.y)).T / p.x.shape[-1] ** 0.5
+    weights = np.exp(scores - scores.max(1, keepdims=True))
+    return [(outputs[0][rows], weights @ p.b / weights.sum(1, keepdims=True))]
+
+
 def compare_gauss_gradient(outputs: tuple[np.ndarray, ...], p: Points) -> list[Comparison]:
     a, dx, dy, db = outputs
-    rows, columns = sample(len(p.x), len(p.y)), sample(len(p.y), len(p.x))
+    rows, columns = sample(len(p.x), *p.y.shape), sample(len(p.y), *p.x.shape)
     want_dx = [
         -2 * p.g[some] * np.einsum("ij,ijd->id", np.exp(-square) * p.b[:, 0], differences)
         for some, differences, square in dense_rows(p.x, p.y, rows)
@@ -288,7 +315,7 @@ def compare_gauss_gradient(outputs: tuple[np.ndarray, ...], p: Points) -> list[C
 
 def compare_readme(outputs: tuple[np.ndarray, ...], p: Points) -> list[Comparison]:
     a, dx = outputs
-    rows = sample(len(p.x), len(p.y))
+    rows = sample(len(p.x), *p.y.shape)
     want_a, want_dx = [], []
     for _, differences, square in dense_rows(p.x, p.y, rows):
         pairs = np.exp(-square)
@@ -337,6 +364,8 @@ FORMULAS: Mapping[str, Formula] = {
     "logsumexp": Formula("numpy", logsumexp, compare_logsumexp, dense=dense_logsumexp),
     "gauss forward + backward": Formula("torch", gauss_gradient, compare_gauss_gradient),
     "gauss, float64": Formula("numpy", gauss, compare_gauss, operations=gauss_operations_float64, dtype="float64", dense=dense_gauss),
+    f"gauss, {COLUMNS} columns of weights": Formula("numpy", gauss, compare_gauss, complete=with_columns),
+    "attention": Formula("numpy", attention, compare_attention, complete=with_values),
     "the README's program": Formula("torch", readme, compare_readme, complete=two_columns),
     "gauss, compensated": Formula("numpy", gauss_compensated, compare_gauss),
     "complex Vandermonde": Formula("numpy", vandermonde, compare_vandermonde, complete=with_frequencies),
@@ -346,6 +375,7 @@ FORMULAS: Mapping[str, Formula] = {
 }
 
 
+LONGEST_DENSE = 64  # components of points of which dense formulas are compiled: of longer ones they take seconds a call
 FEW_ROWS = 100  # times as many columns are worth saying
 
 
@@ -370,7 +400,8 @@ class Workload:
 
     @property
     def formula(self) -> Formula:
-        return FORMULAS[self.formula_name]
+        formula = FORMULAS[self.formula_name]
+        return formula if self.d <= LONGEST_DENSE else replace(formula, dense=None)
 
     @property
     def pairs(self) -> int:
@@ -416,13 +447,19 @@ WORKLOADS: Mapping[str, tuple[Workload, ...]] = {
     "cuda": (
         Workload("gauss", 400_000, 400_000, 3, at_least=1.45, peak_aim=0.8),
         Workload("gauss", 200_000, 200_000, 16, at_least=1.6),
-        Workload("gauss", 100_000, 100_000, 64),
+        Workload("gauss", 100_000, 100_000, 64, at_least=1),
+        Workload("gauss", 100_000, 100_000, 128, at_least=1),
+        Workload("gauss", 50_000, 50_000, 512, at_least=1),
         Workload(f"argKmin K={NEIGHBOURS}", 400_000, 400_000, 3, at_least=2),
         Workload(f"argKmin K={NEIGHBOURS}", 200_000, 200_000, 16, at_least=1.6),
-        Workload(f"argKmin K={NEIGHBOURS}", 100_000, 100_000, 64),
+        Workload(f"argKmin K={NEIGHBOURS}", 100_000, 100_000, 64, at_least=1),
         Workload("logsumexp", 400_000, 400_000, 3, at_least=2),
+        Workload("logsumexp", 100_000, 100_000, 64, at_least=1),
         Workload("gauss forward + backward", 400_000, 400_000, 3, at_least=2.2),
         Workload("gauss forward + backward", 200_000, 200_000, 16, at_least=2.5),
+        Workload("gauss forward + backward", 100_000, 100_000, 64, at_least=1),
+        Workload(f"gauss, {COLUMNS} columns of weights", 200_000, 200_000, 3, at_least=1),
+        Workload("attention", 50_000, 50_000, 64, at_least=1),
         Workload("gauss", 1_000, 1_000_000, 3, at_least=40),
         Workload("gauss", 100, 1_000_000, 3, at_least=100),
         Workload("gauss, float64", 100_000, 100_000, 3, at_least=1.4),

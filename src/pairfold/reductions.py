@@ -20,6 +20,7 @@ from .formula.operators import extract, is_zero, spread, spread_to, where, zeros
 State = tuple[Node, ...]
 INFINITY = float("inf")
 FAR_FROM_OVERFLOW = 2.0**60
+SMALL_SUM = 2.0**20  # as many equal terms have it, which no rescaling makes smaller
 
 
 @dataclass(frozen=True)
@@ -571,9 +572,13 @@ class LogSumExp(Reduction):
         scales = [apply("exp_or_zero", s[0] - state[0]) for s in states]
         scaled = [[self.accumulation.scale(part, e) for part in self._split(s)] for s, e in zip(states, scales, strict=True)]
         sums = [self.accumulation.combine([own, *parts]) for own, *parts in zip(self._split(state), *scaled, strict=True)]
-        fine = [apply("lt", apply("abs", s[0]), FAR_FROM_OVERFLOW) for s in sums]
+        fine = [apply("lt", apply("abs", s), bound) for s, bound in self._bounded(sums)]
         doubts = [apply("logical_not", f if f.dim == 1 else apply("min", f)) for f in fine]
         return reduce(lambda a, b: apply("logical_or", a, b), doubts), self._join(state[0], sums)
+
+    def _bounded(self, sums: Sequence[State]) -> list[tuple[Node, float]]:
+        """Sums that stay far from overflow below a bound, and then all of them do."""
+        return [(s[0], FAR_FROM_OVERFLOW) for s in sums]
 
     def merge(self, total: State, later: State) -> State:
         return self._relative((total, later), lambda sums: self.accumulation.merge(*sums))
@@ -643,6 +648,10 @@ class SumSoftMaxWeight(LogSumExp):
     def lift(self, values: Sequence[Node], index: Node) -> State:
         weight = spread_to(values[1], max(v.dim for v in values))
         return self._join(values[0], [super().lift(values, index)[1:], self.accumulation.lift(weight)])
+
+    def _bounded(self, sums: Sequence[State]) -> list[tuple[Node, float]]:
+        """No weighted sum is larger than the sum of the exponentials times the largest weight: it does not have to be looked at."""
+        return [(sums[0][0], SMALL_SUM)]
 
     def finish(self, state: State) -> tuple[Node, ...]:
         s, weighted = map(self.accumulation.finish, self._split(state))

@@ -59,6 +59,12 @@ def test_exact_outputs_have_no_error(points: w.Points) -> None:
     for name, values in outputs.items():
         found = measure.errors(w.FORMULAS[name].compare(values, points))
         assert found["max_error"] < 1e-13, name
+    many, values = (w.FORMULAS[name].complete(points) for name in ("gauss, 100 columns of weights", "attention"))
+    assert measure.errors(w.compare_gauss((kernel @ many.b,), many))["max_error"] < 1e-13
+    weights = np.exp(points.x.astype("f8") @ points.y.T / 3**0.5)
+    attended = weights @ values.b / weights.sum(1, keepdims=True)
+    assert measure.errors(w.compare_attention((attended,), values))["max_error"] < 1e-13
+    outputs |= {"gauss, 100 columns of weights": (), "attention": ()}
     others = {"complex Vandermonde", "MLP 16→16→1", "the README's program", "kernel ridge, Gaussian", "kernel ridge, Cauchy"}
     assert outputs.keys() | others == w.FORMULAS.keys()
 

@@ -21,7 +21,7 @@ INSTRUCTIONS = {"ex2.approx.ftz.f32": "exp2", "sqrt.approx.f32": "sqrt"}
 
 def run(plan: Plan, arrays: Sequence[np.ndarray], columns: int, ranges: Sequence[tuple[int, int]] = ()) -> list[np.ndarray]:
     """The results in the first rows, as many as a thread owns, of arrays (rows, dim) or (dim,); of a sparse plan those of some columns."""
-    plan = replace(plan, schedule=replace(plan.schedule, lanes=1))
+    plan = replace(plan, schedule=replace(plan.schedule, lanes=1, slices=1))
     assert not plan.schedule.packed and plan.sparse == bool(ranges)
     layout, rows = Layout(plan), plan.schedule.rows
     width = f"f{plan.bits // 8}"

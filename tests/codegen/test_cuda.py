@@ -17,7 +17,7 @@ from pairfold.formula.reference import evaluate
 from pairfold.plan.contract import Contraction, contraction
 from pairfold.plan.plan import Numbers, Plan, make_plan
 from pairfold.plan.schedule import Machine
-from pairfold.reductions import ACCUMULATIONS, REDUCTIONS, ArgKmin, Argmin, KminArgKmin, LogSumExp, Masked, Sum
+from pairfold.reductions import ACCUMULATIONS, REDUCTIONS, ArgKmin, Argmin, KminArgKmin, LogSumExp, Masked, Sum, SumSoftMaxWeight
 from pairfold.runtime.compile import CAPABILITIES, compile_ptx
 from tests.codegen import one_thread
 from tests.helpers import network
@@ -25,7 +25,7 @@ from tests.helpers import network
 PTXAS = shutil.which("ptxas")
 assembles = pytest.mark.skipif(PTXAS is None, reason="ptxas is not installed")
 MACHINE = Machine("cuda", 32, 255, base_two=True)
-INSERTION = 16  # bytes that the rare path of the K smallest may spill
+INSERTION = 16  # bytes that the rare path of the K smallest may spill, and what is needed before and after all columns, beside slices
 
 
 def distance(dim):
@@ -91,6 +91,13 @@ def matrix():
     for reduction in (Sum(), LogSumExp(), Argmin(), ArgKmin(10)):
         yield pytest.param((near, distance(3)), Masked(reduction), 32, False, id=f"masked-{reduction.name}")
     yield pytest.param((apply("exp", -distance(3)) * var("j", 2, 30),), Sum(), 32, False, id="gauss-3-30-columns")
+    yield pytest.param((gauss(64),), Sum(), 32, True, id="gauss-64-products")
+    yield pytest.param((-distance(100),), LogSumExp(), 32, True, id="logsumexp-100-products")
+    for k, formulas in enumerate(backward(64)):
+        yield pytest.param(formulas, Sum(), 32, False, id=f"backward{k}-64")
+        yield pytest.param(formulas, Sum(), 32, True, id=f"backward{k}-64-products")
+    scores = apply("sum", var("i", 0, 64) * var("j", 1, 64))
+    yield pytest.param((scores, var("j", 2, 64)), SumSoftMaxWeight(), 32, False, id="attention-64")
     for widths in ((3, 4, 1), (3, 16, 1), (3, 8, 8, 1)):
         yield pytest.param((network(*widths),), Sum(), 32, False, id=f"network-{'-'.join(map(str, widths))}")
 
@@ -101,7 +108,7 @@ def matrix():
 def test_registers(formulas, reduction, bits, contracted, sparse, tmp_path):
     plan = plan_of(formulas, reduction, bits, contracted, sparse)
     for name, (registers, spilled) in assembled(plan, 90, tmp_path).items():
-        assert spilled <= (INSERTION if reduction.guarded else 0), name
+        assert spilled <= (INSERTION if reduction.guarded or plan.schedule.slices > 1 else 0), name
         threads = plan.schedule.lanes * plan.schedule.resident if name == "tile" else 128
         assert registers * threads <= 65536
 

@@ -46,6 +46,12 @@ class _Block:
         self.key, self.barrier = key.value, ctypes.create_string_buffer(64)
         assert LIBRARY.pthread_barrier_init(self.barrier, None, THREADS) == 0
         self.pool = ThreadPoolExecutor(THREADS)
+        # Threads that are one binary digit apart exchange numbers: a barrier for each pair, for each thread two places that take turns.
+        self.pairs = ctypes.create_string_buffer(64 * THREADS * THREADS)
+        for k in range(THREADS * THREADS):
+            assert LIBRARY.pthread_barrier_init(ctypes.byref(self.pairs, 64 * k), None, 2) == 0
+        self.exchanged = (ctypes.c_int32 * (2 * THREADS * THREADS))()
+        self.turns = (ctypes.c_int32 * (THREADS * THREADS))()
 
     def run(self, function, words: bytes, grid: tuple[int, int, int]) -> None:
         arguments = ctypes.create_string_buffer(words, len(words))
@@ -75,6 +81,9 @@ class _Block:
             f"call i32 inttoptr (i64 {_address('pthread_barrier_wait')} to ptr)(ptr inttoptr (i64 {ctypes.addressof(self.barrier)} to ptr))"
         )
         text = re.sub(r'declare void (@"llvm\.nvvm\.barrier0")\(\)', rf"define void \1() {{\n {wait}\n ret void\n}}", text)
+        for name in re.findall(r'declare i32 @"llvm\.nvvm\.(shfl\.sync\.bfly\.i32)"', text):
+            defined = f"(i32 %mask, i32 %value, i32 %apart, i32 %clamp) {{\n {self._shuffled()}\n}}"
+            text = re.sub(rf'declare i32 (@"llvm\.nvvm\.{name}")\([^)]*\)', rf"define i32 \1{defined}", text)
         text = text.replace("llvm.nvvm.", "thread.")
         text = re.sub(r"external addrspace\(3\) global \[0 x (\w+)\]", r"addrspace(3) global [65536 x \1] zeroinitializer", text)
         for instruction, definition in INSTRUCTIONS.items():
@@ -88,6 +97,33 @@ class _Block:
         for name, kind in re.findall(r'define\s+void @"(\w+)"\((\[\d+ x i64\]) ', text):
             text += f'\ndefine void @run_{name}(ptr %p) {{\n %w = load {kind}, ptr %p\n call void @"{name}"({kind} %w)\n ret void\n}}\n'
         return text
+
+    def _shuffled(self) -> str:
+        """The body of a function that gives ``%value`` of the thread whose number differs from one's own by ``%apart``."""
+        wait = f"call i32 inttoptr (i64 {_address('pthread_barrier_wait')} to ptr)(ptr %barrier)"
+        return f"""%own = call i32 @"thread.read.ptx.sreg.tid.x"()
+ %other = xor i32 %own, %apart
+ %below = icmp ult i32 %own, %other
+ %first = select i1 %below, i32 %own, i32 %other
+ %row = mul i32 %first, {THREADS}
+ %pair = add i32 %row, %apart
+ %barrier = getelementptr [64 x i8], ptr inttoptr (i64 {ctypes.addressof(self.pairs)} to ptr), i32 %pair
+ %ours = mul i32 %own, {THREADS}
+ %place = add i32 %ours, %apart
+ %counter = getelementptr i32, ptr inttoptr (i64 {ctypes.addressof(self.turns)} to ptr), i32 %place
+ %turn = load i32, ptr %counter
+ %next = xor i32 %turn, {THREADS * THREADS}
+ store i32 %next, ptr %counter
+ %mine = add i32 %place, %turn
+ %yours = mul i32 %other, {THREADS}
+ %there = add i32 %yours, %apart
+ %theirs = add i32 %there, %turn
+ %to = getelementptr i32, ptr inttoptr (i64 {ctypes.addressof(self.exchanged)} to ptr), i32 %mine
+ %from = getelementptr i32, ptr inttoptr (i64 {ctypes.addressof(self.exchanged)} to ptr), i32 %theirs
+ store i32 %value, ptr %to
+ %a = {wait}
+ %found = load volatile i32, ptr %from
+ ret i32 %found"""
 
 
 class _Status(enum.IntEnum):
@@ -240,7 +276,7 @@ def install(patch=setattr) -> Driver:
 
     def smaller(*args, **options):
         plan = make_plan(*args, **options)
-        return replace(plan, schedule=replace(plan.schedule, lanes=THREADS))
+        return replace(plan, schedule=replace(plan.schedule, lanes=THREADS, slices=min(plan.schedule.slices, THREADS)))
 
     patch(cuda, "make_plan", smaller)
     patch(cuda, "compile_ptx", lambda ir, capability: ir)

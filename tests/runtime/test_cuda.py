@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from pairfold.codegen.cuda import LOG2_LEAST_LANES, padded_length
 from pairfold.formula.graph import apply, var
 from pairfold.plan.plan import Numbers, make_plan
+from pairfold.plan.schedule import Schedule
 from pairfold.reductions import Sum
 from pairfold.runtime import cuda
 
@@ -20,17 +21,23 @@ sizes = st.integers(1, 10**7) | st.integers(1, 300)
 powers = st.sampled_from([32, 64, 128, 256])
 
 
-@given(rows=sizes, a_thread=st.sampled_from([1, 2, 4]), threads=powers, most=st.sampled_from([1, 2, 8, 64]))
-def test_lanes(rows, a_thread, threads, most):
-    shift = cuda.lanes_shift(rows, a_thread, threads, most)
+few = st.sampled_from([1, 2, 4])
+
+
+@given(rows=sizes, a_thread=few, threads=powers, slices=st.sampled_from([1, 2, 16]), most=st.sampled_from([1, 2, 8, 64]))
+def test_lanes(rows, a_thread, threads, slices, most):
+    schedule = Schedule("direct", threads, a_thread, 1, 64, slices=slices)
+    shift = cuda.lanes_shift(rows, schedule, most)
     assert LOG2_LEAST_LANES <= shift and 1 << shift <= threads and threads >> shift <= most
+    assert slices == 1 or shift >= 5  # lanes that share rows are of one warp
+    a_block = (a_thread << shift) // slices
     if rows >= 8 * a_thread * threads:
-        assert -(-rows // (a_thread << shift)) * (a_thread << shift) <= 1.25 * rows
+        assert -(-rows // a_block) * a_block <= 1.25 * rows
 
 
-@given(columns=sizes, blocks=st.integers(1, 10**6), groups=st.sampled_from([1, 2, 8, 64]), resident=st.integers(1, 8))
-def test_every_column_belongs_to_one_group(columns, blocks, groups, resident):
-    splits = cuda.choose_splits(blocks, columns, groups, 132, resident)
+@given(columns=sizes, blocks=st.integers(1, 10**6), groups=st.sampled_from([1, 2, 8, 64]), resident=st.integers(1, 8), threads=powers)
+def test_every_column_belongs_to_one_group(columns, blocks, groups, resident, threads):
+    splits = cuda.choose_splits(blocks, columns, groups, 132, resident, threads)
     chunk, tile, splits = cuda.cut_columns(columns, splits, groups, 512 // groups, 8)
     assert 1 <= splits <= cuda.LARGEST_GRID
     assert 1 <= tile <= chunk
@@ -42,8 +49,14 @@ def test_every_column_belongs_to_one_group(columns, blocks, groups, resident):
 def test_the_chip_is_full():
     for rows in (1, 100, 10_000, 1_000_000):
         blocks = -(-rows // 1024)
-        splits = cuda.choose_splits(blocks, 1_000_000, 1, 132, 2)
+        splits = cuda.choose_splits(blocks, 1_000_000, 1, 132, 2, 256)
         assert blocks * splits >= 132 * 0.9
+
+
+def test_no_round_has_few_threads():
+    """391 blocks of 128 threads, of which a multiprocessor runs two at once, leave the third alone; blocks of 256 threads do not."""
+    assert cuda.choose_splits(391, 100_000, 1, 132, 2, 128) == 2
+    assert cuda.choose_splits(391, 100_000, 1, 132, 2, 256) == 1
 
 
 @given(length=st.integers(1, 100), bytes=st.sampled_from([4, 8]))

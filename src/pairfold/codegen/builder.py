@@ -86,12 +86,16 @@ class Lanes:
             function.linkage = "internal"
             builder = ir.IRBuilder(function.append_basic_block("entry"))
             results: Value = ir.Constant(kind, ir.Undefined)
-            lanes = type(self)(builder, self.bits, self.width, self.features)
+            lanes = self.of_function(builder)
             for k, value in enumerate(emit(lanes, *function.args)):
                 results = builder.insert_value(results, value, k)
             builder.ret(results)
         called = self.builder.call(function, arguments)
         return [self.builder.extract_value(called, k) for k in range(len(kinds))]
+
+    def of_function(self, builder: ir.IRBuilder) -> Any:
+        """The same lanes in a function of its own, which some of a GPU's threads may call alone."""
+        return type(self)(builder, self.bits, self.width, self.features)
 
     def suffix(self, scalar: ir.Type | None = None) -> str:
         """The overload suffix of an intrinsic on these lanes: ``f32``, ``v16f32`` …"""

@@ -12,16 +12,18 @@ their columns, so that results depend on nothing but the sizes and the device.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 
 from llvmlite import ir
 
-from ..formula.graph import Node, variables
+from ..formula.graph import Node, apply, topological, variables
 from ..plan.hoist import Buffer
 from ..plan.plan import Plan
+from ..plan.slices import is_long, segments, sliced
 from .blocks import Blocks, Gathered
 from .builder import I32, I64, Value, loop
-from .evaluate import FIRST, Evaluator, Index, at
+from .evaluate import FIRST, Evaluator, Index, at, of_slice
 from .finish import Finish
 from .frame import VOID, Frame
 from .layout import (
@@ -49,6 +51,8 @@ FINISH_THREADS = 128
 PACK_THREADS = 128
 GLOBAL, SHARED = 1, 3  # address spaces
 LOG2_LEAST_LANES = 2
+LOG2_WARP = 5  # lanes that share rows meet as whole warps do
+WIDEST_LOAD = 16  # bytes: of a vector in slices a lane has so many next to one another
 
 
 class Grid(Frame):
@@ -165,7 +169,7 @@ class Partials:
         return Partial(b, arrays, self.types, rows)
 
 
-def merge_neighbours(grid: Grid, layout: Layout, levels: Value, group: Value, merge: Callable[[Value], None]) -> None:
+def merge_neighbours(grid: Grid, levels: Value, group: Value, merge: Callable[[Value], None]) -> None:
     """A tree over groups: ``merge(g)`` takes the partial of group g in, for all threads of a group that does."""
     b = grid.builder
 
@@ -181,10 +185,17 @@ def merge_neighbours(grid: Grid, layout: Layout, levels: Value, group: Value, me
 
 
 class GridTile(Tile):
-    """Emits the tile of a thread."""
+    """Emits the tile of a thread.
+
+    `plan` and `layout` are those of one of the lanes that share a row, each with a slice of what is long; `whole` is the layout of all.
+    """
 
     frame: Grid
     gathered: Gathered | None = None  # the columns, where a pattern says which
+
+    def __init__(self, grid: Grid, layout: Layout):
+        super().__init__(grid, Layout(of_a_lane(layout.plan)))
+        self.whole, self.slices, self.unit = layout, self.schedule.slices, WIDEST_LOAD // layout.real_bytes
 
     def emit(self) -> None:
         f, b, s = self.frame, self.b, self.schedule
@@ -192,9 +203,11 @@ class GridTile(Tile):
         lanes = f.power(shift)
         self.lane, self.group = b.and_(f.thread, b.sub(lanes, I64(1))), b.lshr(f.thread, shift)
         block, self.split, self.batch = f.register("ctaid.x"), f.register("ctaid.y"), f.register("ctaid.z")
-        self.partials = Partials(f, self.layout, b.add(b.mul(self.batch, f.register("nctaid.x")), block))
+        self.partials = Partials(f, self.whole, b.add(b.mul(self.batch, f.register("nctaid.x")), block))
         # Rows of the block are numbered across lanes first; rows beyond the last repeat it.
-        self.within = [b.add(b.mul(I64(r), lanes), self.lane) for r in self.rows]
+        self.abreast, self.row_lane = b.udiv(lanes, I64(self.slices)), b.udiv(self.lane, I64(self.slices))
+        self.is_first = b.icmp_unsigned("==", b.urem(self.lane, I64(self.slices)), I64(0))
+        self.within = [b.add(b.mul(I64(r), self.abreast), self.row_lane) for r in self.rows]
         chunk, trips = self._cut(block)
         self.first = b.mul(b.add(b.mul(self.split, f.word(GROUPS)), self.group), chunk)
         last = f.smaller(b.add(self.first, chunk), self.count)
@@ -244,7 +257,7 @@ class GridTile(Tile):
             self.col_base = f.element(f.address(COL), b.mul(columns, I64(h.col.length)), bytes)
             self.par_base = f.element(f.address(PAR), b.mul(self.batch, I64(h.par.length)), bytes)
             return
-        self.row_stride, self.column_length = s.rows, padded_length(h.col.length, bytes)
+        self.row_stride, self.column_length = s.rows, column_length(self.whole.plan)
         shared = ir.GlobalVariable(b.module, ir.ArrayType(self.m.scalar, 0), "columns", SHARED)
         shared.linkage, shared.align, shared.type = "external", 16, ir.PointerType(addrspace=SHARED)
         # A column between the groups' tiles keeps them out of one another's banks.
@@ -325,46 +338,83 @@ class GridTile(Tile):
         last = b.sub(self.count, I64(1))
 
         def pack(turn: Value, _: Sequence[Value]) -> Sequence[Value]:
-            c = b.add(b.mul(turn, f.power(f.word(SHIFT))), self.lane)
-            with b.if_then(b.icmp_signed("<", c, f.word(TILE))):
+            c = b.add(b.mul(turn, self.abreast), self.row_lane)
+            there = b.icmp_signed("<", c, f.word(TILE))
+
+            def compute() -> Evaluator:
                 number = f.smaller(b.add(self.start, c), last)
                 number = self.gathered.column(number) if self.gathered else number
-                evaluator = of_rows(f, self.layout, h.col, self.batch, [number], self._parameter)[0]
+                return of_rows(f, self.layout, h.col, self.batch, [number], self._parameter)[0]
+
+            def store(evaluator: Evaluator, long: bool) -> None:
                 base = f.element(self.shared, b.mul(c, I64(self.column_length)), bytes)
                 for formula, slot in zip(h.col.formulas, h.col.slots, strict=True):
-                    for d in range(slot.dim):
-                        b.store(evaluator.full(formula, at(d))[0], f.element(base, I64(slot.attrs[1] + d), bytes), align=bytes)
+                    if (formula.dim != slot.dim) == long:
+                        for d in range(formula.dim):
+                            place = self._of_slice(at(d), formula.dim, slot.dim).value(b)
+                            value = evaluator.full(formula, at(d))[0]
+                            b.store(value, f.element(base, b.add(place, I64(slot.attrs[1])), bytes), align=bytes)
+
+            if self.slices == 1:
+                with b.if_then(there):
+                    store(compute(), long=False)
+                return ()
+            evaluator = compute()  # by all lanes of a warp: they meet
+            for formula in h.col.formulas:
+                for d in range(formula.dim):
+                    evaluator.values(formula, at(d))
+            with b.if_then(there):
+                store(evaluator, long=True)
+            with b.if_then(b.and_(there, self.is_first)):
+                store(evaluator, long=False)
             return ()
 
-        turns = b.lshr(b.add(f.word(TILE), b.sub(f.power(f.word(SHIFT)), I64(1))), f.word(SHIFT))
+        turns = f.ceil_div(f.word(TILE), self.abreast)
         loop(b, I64(0), turns, 1, (), pack)
+
+    def _of_slice(self, index: Index, dim: int, whole: int) -> Index:
+        """Which component of a vector this lane has as a component of its slice, where it is in slices."""
+        return index if dim == whole else of_slice(self.m, index, self.slices, self.unit, whole)
+
+    def _together(self, condition: Node) -> Node:
+        looks_at_slices = self.slices > 1 and any(n.op.structure == "reduce" for n in topological((condition,)))
+        return apply("across", condition, attrs=(self.slices, "max")) if looks_at_slices else condition
 
     # ---- the end
     def _end(self) -> None:
         """Results where nobody else has a part in these rows, else a partial, merged with those of the other groups."""
         f, b = self.frame, self.b
-        if has_numbered_partials(self.plan):
+        if needs_partials(self.whole.plan):
             self._merge_groups(self._keep())
             return
         whole = b.icmp_unsigned("==", b.mul(f.word(SPLITS), f.word(GROUPS)), I64(1))
         with b.if_else(whole) as (then, otherwise):
             with then:
-                for r in self.rows:
-                    self._write_row(Finish(f, self.layout, self.total, r), self.within[r])
+                with b.if_then(self.is_first) if self.slices > 1 else nullcontext():
+                    for r in self.rows:
+                        self._write_row(Finish(f, self.whole, self.total, r), self.within[r])
             with otherwise:
                 self._merge_groups(self._keep())
 
     def _keep(self) -> Partial:
         """The partial of this split and group, in memory."""
-        own = self.partials.of(self.split, self.group)
-        for k, field in enumerate(self.plan.fields):
+        own, b = self.partials.of(self.split, self.group), self.b
+        bodies = self.whole.plan.hoisted.body, self.plan.hoisted.body
+        for k, field in enumerate(self.whole.plan.fields):
+            start, kept = 0, 0
+            for whole, dim in segments(*bodies, field.dim) if self.slices > 1 else [(field.dim, field.dim)]:
 
-            def copy(d: Value, k: int = k, index: bool = field.kind == "index") -> None:
-                for r in self.rows:
-                    value = self.total.load(k, d, r)
-                    own.store(k, d, self.within[r], self._absolute(value) if index else value)
+                def copy(d: Value, k: int = k, whole: int = whole, dim: int = dim, start: int = start, kept: int = kept) -> None:
+                    component = b.add(self._of_slice(Index(d, 0, 0, dim), dim, whole).value(b), I64(start))
+                    for r in self.rows:
+                        value = self.total.load(k, b.add(d, I64(kept)), r)
+                        own.store(k, component, self.within[r], self._absolute(value) if self.plan.fields[k].kind == "index" else value)
 
-            for_dim(self.b, field.dim, copy)
+                with b.if_then(self.is_first) if self.slices > 1 and whole == dim else nullcontext():
+                    for_dim(b, dim, copy)
+                start, kept = start + whole, kept + dim
+        if self.slices > 1:
+            self.frame.barrier()  # the first of the lanes that share a row goes on, with what all of them have written
         return own
 
     def _merge_groups(self, own: Partial) -> None:
@@ -372,17 +422,18 @@ class GridTile(Tile):
 
         def each_row(body: Callable[[Finish, Value], None]) -> None:
             def turn(r: Value, _: Sequence[Value]) -> Sequence[Value]:
-                row = b.add(b.mul(r, f.power(f.word(SHIFT))), self.lane)
-                body(Finish(f, self.layout, own, row), row)
+                row = b.add(b.mul(r, self.abreast), self.row_lane)
+                body(Finish(f, self.whole, own, row), row)
                 return ()
 
-            loop(b, I64(0), I64(len(self.rows)), 1, (), turn)
+            with b.if_then(self.is_first) if self.slices > 1 else nullcontext():
+                loop(b, I64(0), I64(len(self.rows)), 1, (), turn)
 
         def merge(group: Value) -> None:
             later = self.partials.of(self.split, group)
             each_row(lambda finish, row: finish.merge(later, row))
 
-        merge_neighbours(f, self.layout, b.sub(I64(self.schedule.lanes.bit_length() - 1), f.word(SHIFT)), self.group, merge)
+        merge_neighbours(f, b.sub(I64(self.schedule.lanes.bit_length() - 1), f.word(SHIFT)), self.group, merge)
         alone = b.icmp_unsigned("==", b.add(f.word(SPLITS), self.group), I64(1))
         with b.if_then(alone):
             each_row(self._write_row)
@@ -425,7 +476,7 @@ def emit_grid_finish(f: Grid, layout: Layout) -> None:
         with b.if_then(b.icmp_signed("<", start, splits)):
             finish.merge(partials.of(start, I64(0)), row)
 
-    merge_neighbours(f, layout, b.sub(I64(FINISH_THREADS.bit_length() - 1), shift), group, merge)
+    merge_neighbours(f, b.sub(I64(FINISH_THREADS.bit_length() - 1), shift), group, merge)
     with b.if_then(b.icmp_unsigned("==", group, I64(0))):
         if not layout.plan.sparse:
             finish.write(batch, b.add(b.mul(tile, f.word(ROWS)), row))
@@ -434,14 +485,29 @@ def emit_grid_finish(f: Grid, layout: Layout) -> None:
         finish.write(batch, b.add(first_row, row), b.sub(there, row))
 
 
-def has_numbered_partials(plan: Plan) -> bool:
-    """Whether partials hold columns by number where a pattern gathers them: what the matrix calls them is worked out on the way to
-    memory, so that every row has a partial there, even if nothing is merged.
+def needs_partials(plan: Plan) -> bool:
+    """Whether every row has a partial in memory, even if nothing is merged: what the matrix calls columns that a pattern gathers is worked
+    out on the way there, and there the slices of a vector meet.
     """
-    return plan.sparse and any(f.kind == "index" for f in plan.fields)
+    slices = plan.schedule.slices
+    return any(plan.sparse and f.kind == "index" or slices > 1 and is_long(f, slices) for f in plan.fields)
+
+
+def of_a_lane(plan: Plan) -> Plan:
+    """The plan as one of the lanes that share a row has it, with its slices of long vectors."""
+    if plan.schedule.slices == 1:
+        return plan
+    hoisted = sliced(plan.hoisted, plan.schedule.slices, WIDEST_LOAD * 8 // plan.bits)
+    assert hoisted is not None
+    return replace(plan, hoisted=hoisted)
+
+
+def column_length(plan: Plan) -> int:
+    """Numbers from column to column in shared memory."""
+    return padded_length(of_a_lane(plan).hoisted.col.length, plan.bits // 8)
 
 
 def padded_length(length: int, bytes: int) -> int:
-    """Numbers from column to column in shared memory: loads of 16 bytes where there are as many, none astride."""
+    """A length of so many numbers, with room for loads of 16 bytes where there are as many, none astride."""
     widest = min(16 // bytes, 1 << max(0, length - 1).bit_length())
     return -(-length // widest) * widest

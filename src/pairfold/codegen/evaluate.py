@@ -98,6 +98,12 @@ class Evaluator:
         """An evaluator for a branch: it knows what this one has computed, and keeps what it computes to itself."""
         return Evaluator(self.m, self.rows, self.leaf, self.unroll, {k: v for scope in self.scopes for k, v in scope.items()})
 
+    def meet(self, targets: Sequence[Node]) -> None:
+        """Compute what lanes do together, which a branch that only some of them take cannot."""
+        for node in topological(targets):
+            if node.op.name == "across":
+                self.values(node)
+
     # ---- one component
     def values(self, node: Node, index: Index = FIRST) -> Sequence[Value]:
         """A component of a node for each row vector; a single value where they all share it."""
@@ -116,7 +122,7 @@ class Evaluator:
             if not pending:
                 return found
 
-    def _known(self, key: tuple[Node, Index]) -> Sequence[Value] | None:
+    def _known(self, key: tuple[Any, Index]) -> Sequence[Value] | None:
         return next((scope[key] for scope in reversed(self.scopes) if key in scope), None)
 
     def _operands(self, node: Node, index: Index) -> list[tuple[Node, Index]]:
@@ -125,7 +131,7 @@ class Evaluator:
         if self._array(node):
             return []
         if structure == "index":
-            return [_key(*_source(node, index))]
+            return [_key(*self._source(node, index))]
         if structure == "einsum" and not is_large(node):  # its index is a constant: see `boundaries`
             terms = axes_of(node).terms(index.offset)
             return [_key(a, at(k)) for side, a in enumerate(node.args) for k in dict.fromkeys(t[side] for t in terms)]
@@ -157,7 +163,7 @@ class Evaluator:
         if op.structure == "lookup":
             return self._look_up(node, index)
         if op.structure == "index":
-            return self.values(*_source(node, index))
+            return self.values(*self._source(node, index))
         if op.structure == "reduce":
             return self._reduce_loops([node])[0]
         if op.structure == "einsum":
@@ -177,6 +183,29 @@ class Evaluator:
             return [own for own, _ in both]
         assert op.emit is not None
         return [op.emit(self.m, *(v[r % len(v)] for v in operands), *node.attrs) for r in range(count)]
+
+    def _source(self, node: Node, index: Index) -> tuple[Node, Index]:
+        """Where a component of an index operator comes from."""
+        if node.op.name == "extract":
+            return node.args[0], index.moved(node.attrs[0])
+        if node.op.name == "concat":
+            start = 0
+            for part in node.args:
+                if index.high <= start + part.dim:
+                    return part, index.moved(-start)
+                start += part.dim
+        if node.op.name == "slice":
+            # Where it is has to be computed, once: components are told apart by what they are computed from.
+            (whole,) = node.args
+            dim = node.dim * node.attrs[0] if whole.op.structure == "number" else whole.dim  # numbers tell what is beyond
+            key = ((*node.attrs, dim), index)
+            (found,) = self._known(key) or (None,)
+            if found is None:
+                lanes, unit = node.attrs
+                found = of_slice(self.m, index, lanes, unit, dim)
+                self.scopes[-1][key] = [found]
+            return whole, found
+        return node.args[0], index  # spread
 
     def _look_up(self, node: Node, index: Index) -> Sequence[Value]:
         """A component of the row of a table that has the number in a lane, lane by lane; nan where there is no such row."""
@@ -392,17 +421,19 @@ class Evaluator:
             store(k, index, values)
 
 
-def _source(node: Node, index: Index) -> tuple[Node, Index]:
-    """Where a component of an index operator comes from."""
-    if node.op.name == "extract":
-        return node.args[0], index.moved(node.attrs[0])
-    if node.op.name == "concat":
-        start = 0
-        for part in node.args:
-            if index.high <= start + part.dim:
-                return part, index.moved(-start)
-            start += part.dim
-    return node.args[0], index  # spread
+def of_slice(m: Any, index: Index, lanes: int, unit: int, dim: int) -> Index:
+    """The component of a vector that is a component of this lane's slice; the last of `dim` where that is beyond."""
+    b = m.builder
+    start = m.own_unit(lanes, unit)
+    if index.base is None:
+        offset = index.offset // unit * unit * lanes + index.offset % unit
+        if offset + unit * (lanes - 1) < dim:
+            return Index(start, offset, 0, dim)
+        component = b.add(start, I64(offset))
+    else:
+        number = index.value(b)
+        component = b.add(b.add(number, b.mul(b.and_(number, I64(-unit)), I64(lanes - 1))), start)
+    return Index(b.select(b.icmp_signed("<", component, I64(dim)), component, I64(dim - 1)), 0, 0, dim)
 
 
 def boundaries(node: Node) -> frozenset[int]:

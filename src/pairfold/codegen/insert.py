@@ -27,7 +27,7 @@ def emit_insertion(module: ir.Module, layout: Layout, lanes: Maths, stride: int)
     function.linkage = "internal"
     *fields, row, column, par, watched, number = function.args
     b = ir.IRBuilder(function.append_basic_block("entry"))
-    m = type(lanes)(b, lanes.bits, lanes.width, lanes.features)
+    m = lanes.of_function(b)
     partial = Partial(b, fields, types, plan.schedule.rows)
 
     def leaf(node: Node, index: Index, rows: Sequence[int]) -> Sequence[Value]:

@@ -5,9 +5,11 @@ The functions that are not here are those of `Maths`, as on a CPU.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from llvmlite import ir
 
-from .builder import Value
+from .builder import I32, I64, Value
 from .mathlib import Maths
 from .mathlib_elementary import LOG2E
 
@@ -15,7 +17,18 @@ APPROXIMATE = "approximate"  # the feature that allows these instructions
 
 
 class CudaMaths(Maths):
-    """All functions on a thread's scalars."""
+    """All functions on a thread's scalars.
+
+    Attributes
+    ----------
+    diverged : bool
+        Whether the code may be run by some of a warp's threads alone.
+    """
+
+    def __init__(self, builder: ir.IRBuilder, bits: int, width: int, features: frozenset[str] = frozenset(), diverged: bool = False):
+        super().__init__(builder, bits, width, features)
+        self.diverged = diverged
+        self._own_units: dict[tuple[int, int], Value] = {}
 
     @property
     def _approximate(self) -> bool:
@@ -26,6 +39,48 @@ class CudaMaths(Maths):
         operands = ", ".join(f"${k}" for k in range(len(arguments) + 1))
         kind = ir.FunctionType(self.real, [a.type for a in arguments])
         return self.builder.asm(kind, f"{instruction} {operands};", ",".join(["=f"] + ["f"] * len(arguments)), arguments, False)
+
+    def of_function(self, builder: ir.IRBuilder) -> CudaMaths:
+        return CudaMaths(builder, self.bits, self.width, self.features, diverged=True)
+
+    # ---- lanes that share a row
+    def own_unit(self, lanes: int, unit: int) -> Value:
+        """The number of the first component of this lane's slice."""
+        if (lanes, unit) not in self._own_units:
+            b = self.builder
+            with b.goto_entry_block():
+                own = b.mul(b.zext(b.and_(self._lane(), I32(lanes - 1)), I64), I64(unit))
+            self._own_units[lanes, unit] = own
+        return self._own_units[lanes, unit]
+
+    def across(self, value: Value, lanes: int, join: Callable[[Maths, Value, Value], Value]) -> Value:
+        """The values of so many neighbouring lanes joined: the same in all of them, to the last digit."""
+        step = 1
+        while step < lanes:
+            value = join(self, value, self._from_lane(value, step, lanes))
+            step *= 2
+        return value
+
+    def _from_lane(self, value: Value, apart: int, lanes: int) -> Value:
+        """The value of the lane whose number differs in one binary digit."""
+        b = self.builder
+        if self.bits == 64:
+            whole = b.bitcast(value, I64)
+            halves = [b.trunc(whole, I32), b.trunc(b.lshr(whole, I64(32)), I32)]
+            low, high = (b.zext(self._shuffled(half, apart, lanes), I64) for half in halves)
+            return b.bitcast(b.or_(low, b.shl(high, I64(32))), self.real)
+        return b.bitcast(self._shuffled(b.bitcast(value, I32), apart, lanes), self.real)
+
+    def _shuffled(self, value: Value, apart: int, lanes: int) -> Value:
+        # Where not all threads of a warp come by, those that share the row do.
+        b, everyone = self.builder, I32(-1)
+        if self.diverged:
+            everyone = b.shl(I32((1 << lanes) - 1), b.and_(self._lane(), I32(32 - lanes)))
+        return self.intrinsic("llvm.nvvm.shfl.sync.bfly.i32", I32, [everyone, value, I32(apart), I32(31)])
+
+    def _lane(self) -> Value:
+        """A thread's number; in a warp, but for whole ones before."""
+        return self.intrinsic("llvm.nvvm.read.ptx.sreg.tid.x", I32, [])
 
     # ---- exponentials: 2 ulp, and 0 for what would be subnormal; the product with log2(e) is rounded
     def exp2(self, x: Value, nonpositive: bool = False) -> Value:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from llvmlite import ir
 
+from ..reductions import Field
 from .builder import I64, Value, loop
 from .frame import Frame
-from .layout import Layout
 
 IN_REGISTERS = 2  # components of a total that is read and written once a tile
 
@@ -41,9 +41,9 @@ class Partial:
     def store(self, field: int, component: Value, row: int | Value, value: Value) -> None:
         self.builder.store(value, self.place(field, component, row))
 
-    def reset(self, frame: Frame, layout: Layout) -> None:
-        """Fill with the identity."""
-        for k, (f, t) in enumerate(zip(layout.plan.fields, self.types, strict=False)):
+    def reset(self, frame: Frame, fields: Sequence[Field]) -> None:
+        """Fill with the identities of fields."""
+        for k, (f, t) in enumerate(zip(fields, self.types, strict=True)):
             value = identity(frame, f.identity, t)
             for_dim(self.builder, f.dim, lambda d, k=k, v=value: self._fill(k, d, v))  # type: ignore[misc]
 

@@ -20,6 +20,7 @@ from .layout import ABORT, CHUNK, COL, PAR, PARTIALS, ROW, SPLITS, Layout, N
 from .partial import Partial, identity
 
 REMAINDER = 4  # columns a step for what whole steps leave of sums that are rescaled
+LONG_STATE = 8  # components of a partial that are too many to be in registers twice
 PRELOADED = 16  # row vectors that are worth keeping in registers across columns
 
 
@@ -62,7 +63,7 @@ class Tile:
         """The partials that live in memory."""
         s, dims = self.schedule, [f.dim for f in self.plan.fields]
         self.total = Partial.on_stack(self.frame, self.types, dims, s.rows)
-        self.total.reset(self.frame, self.layout)
+        self.total.reset(self.frame, self.plan.fields)
         self.tiled = not self.plan.reduction.guarded
         self.partial = self.total
         if self.tiled and not s.state_in_registers:
@@ -133,7 +134,7 @@ class Tile:
                 fields = list(zip(self.plan.tile_fields, self.types, strict=False))
                 carried = [identity(self.frame, f.identity, t) for f, t in fields for _ in range(f.dim * len(self.rows))]
             elif self.tiled:
-                self.partial.reset(self.frame, self.layout)
+                self.partial.reset(self.frame, self.plan.tile_fields)
             carried = self._walk(start, stop, carried)
             if self.tiled:
                 self.state = self._unflatten(carried)
@@ -178,15 +179,25 @@ class Tile:
         cheaply = plan.combine_cheaply(plan.tile_slots, *lifted) if self.m.width == 1 else None
         if cheaply is None:
             return self._fresh(evaluator, targets)
-        doubt, cheap = cheaply
+        doubt, cheap = self._together(cheaply[0]), cheaply[1]
         evaluator.prepare((doubt, *cheap))
-        fresh = self._fresh(evaluator, cheap)
+        evaluator.meet((*cheap, *targets))
         doubted = reduce(self.b.or_, map(self.m.truth, evaluator.full(doubt)))
-        before = self.b.block
-        with self.b.if_then(doubted, likely=False):
-            careful = self._fresh(evaluator.branch(), targets)
-            inside = self.b.block
+        if sum(f.dim for f in plan.tile_fields) > LONG_STATE:  # so that not both are in registers
+            with self.b.if_else(doubted, likely=False) as (then, otherwise):
+                with then:
+                    careful, inside = self._fresh(evaluator.branch(), targets), self.b.block
+                with otherwise:
+                    fresh, before = self._fresh(evaluator.branch(), cheap), self.b.block
+        else:
+            fresh, before = self._fresh(evaluator, cheap), self.b.block
+            with self.b.if_then(doubted, likely=False):
+                careful, inside = self._fresh(evaluator.branch(), targets), self.b.block
         return self.m.merge(list(zip(fresh, careful, strict=True)), before, inside)
+
+    def _together(self, condition: Node) -> Node:
+        """A condition that all who share a row find the same."""
+        return condition
 
     def _fresh(self, evaluator: Evaluator, targets: Sequence[Node]) -> list[Value]:
         """New fields of a partial in registers, in the order in which they are carried."""

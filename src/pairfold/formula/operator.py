@@ -114,6 +114,10 @@ def _variable(args: tuple[str, ...], attrs: tuple[Any, ...]) -> str:
     return {"i": "x", "j": "y", "p": "p"}[attrs[0]] + str(attrs[1])
 
 
+def _of_a_lane(args: tuple[str, ...], attrs: tuple[Any, ...]) -> str:
+    return f"{bare(args[0])} of {attrs[0]} lanes"
+
+
 def _no_value(*arguments: Any) -> Any:
     raise TypeError("a leaf has no value of its own")
 
@@ -123,5 +127,13 @@ CONST = Operator("const", "leaf", lambda dims, attrs: 1, _number, _no_value)
 # Where the code generator reads a value from: attrs are (buffer, offset, dim, column, kind). Only `plan` makes these.
 SLOT = Operator("slot", "leaf", lambda dims, attrs: attrs[2], lambda args, attrs: f"{attrs[0]}[{attrs[1]}]", _no_value)
 
+# What one of `lanes` neighbouring lanes has of a vector that they share, a unit of components in turn, and the numbers of all of them
+# joined by an operator that reduces. Only `plan` makes these: see `plan.slices`.
+SLICE = Operator("slice", "index", lambda dims, attrs: -(-dims[0] // (attrs[0] * attrs[1])) * attrs[1], _of_a_lane, _no_value,
+                 doc="a lane's slice of a vector", internal=True, attributes={"lanes": int, "unit": int})  # fmt: skip
+ACROSS = Operator("across", "elementwise", lambda dims, attrs: dims[0], _of_a_lane, _no_value,
+                  lambda m, a, lanes, joined: m.across(a, lanes, OPERATORS[joined].emit),
+                  doc="a number of each lane, joined", cost=2, internal=True, attributes={"lanes": int, "joined": str})  # fmt: skip
+
 # All operators by name; `operators` adds the others.
-OPERATORS: dict[str, Operator] = {op.name: op for op in (VAR, CONST, SLOT)}
+OPERATORS: dict[str, Operator] = {op.name: op for op in (VAR, CONST, SLOT, SLICE, ACROSS)}

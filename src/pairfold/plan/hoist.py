@@ -28,10 +28,14 @@ class Buffer:
         """The slot of a formula, made when new."""
         if formula in self.formulas:
             return self.slots[self.formulas.index(formula)]
-        made = slot(self.name, self.length, formula.dim, axes=self.axes)
+        return self.reserve(formula, formula.dim, formula.dim)
+
+    def reserve(self, formula: Node, dim: int, room: int) -> Node:
+        """A new slot of `dim` numbers, with room for more."""
+        made = slot(self.name, self.length, dim, axes=self.axes)
         self.formulas.append(formula)
         self.slots.append(made)
-        self.length += formula.dim
+        self.length += room
         return made
 
 

@@ -225,7 +225,7 @@ def make_plan(
         separated = separate(chosen[0], differences=contracted)
         chosen = simplify((separated.formula,))
     hoisted = hoist(to_base_two(chosen) if "exp" in base_two else chosen)
-    schedule = choose(hoisted.body, reduction, numbers.bits, machine)
+    schedule = choose(hoisted, reduction, numbers.bits, machine)
     if vectors:
         schedule = schedule.for_few_rows(vectors)
     return Plan(formulas, reduction, numbers, hoisted, schedule, sparse, separated, condition, length, base_two, contracted)

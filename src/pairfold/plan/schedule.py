@@ -6,12 +6,15 @@ rows × columns accumulators are live at once and each number loaded serves seve
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from ..formula.graph import PAIR, Node, topological
 from ..formula.operators_tensor import products
 from ..reductions import Masked, Reduction, Sum
+from .hoist import Hoisted
+from .slices import sliced, stays_in_slices
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,8 @@ class Schedule:
         Whether the partial of a tile lives in registers or in memory.
     resident : int
         On a GPU, how many thread blocks a multiprocessor should have registers for.
+    slices : int
+        On a GPU, how many lanes share a row, each with a slice of what is long.
     packed : bool
         Whether rows and columns are packed before the tile runs, or by the tile itself.
     rescaled : bool
@@ -81,6 +86,7 @@ class Schedule:
     unroll: int = 8
     state_in_registers: bool = True
     resident: int = 1
+    slices: int = 1
     packed: bool = True
     rescaled: bool = False
     gathered: bool = False
@@ -151,10 +157,11 @@ def is_product(body: Sequence[Node], reduction: Reduction) -> bool:
     return 1 <= len(numbers) <= MOST_NUMBERS and all(n in numbers or n.op.structure in ("leaf", "elementwise", "index") for n in above)
 
 
-def choose(body: Sequence[Node], reduction: Reduction, bits: int, machine: Machine) -> Schedule:
+def choose(hoisted: Hoisted, reduction: Reduction, bits: int, machine: Machine) -> Schedule:
     """The schedule for formulas over slots."""
+    body = hoisted.body
     if machine.name == "cuda":
-        return _choose_cuda(body, reduction, bits)
+        return _choose_cuda(hoisted, reduction, bits)
     lanes = machine.vector_bits // bits
     many = machine.registers >= 32
     order = topological(body)
@@ -266,6 +273,12 @@ def _instructions(order: Sequence[Node], unroll: int) -> int:
     return 1 + int(sum(n.op.cost * (repetitions(n) if _multiplies_pairs(n) else min(unroll, repetitions(n))) for n in own))
 
 
+def _kept_of_pairs(order: Sequence[Node]) -> int:
+    """Components of a pair's vectors that are used more than once, as a difference is for a distance and again for its gradient."""
+    users = Counter(a for n in order for a in n.args)
+    return sum(n.dim for n in order if n.axes == PAIR and n.dim > 1 and users[n] > 1)
+
+
 def _multiplies_pairs(node: Node) -> bool:
     """Whether a node is a product of matrices, written out, of numbers of the pair."""
     return node.op.structure == "einsum" and any(a.axes == PAIR for a in node.args) and not is_large(node)
@@ -273,21 +286,44 @@ def _multiplies_pairs(node: Node) -> bool:
 
 # ---- CUDA
 KEPT = 144  # 32-bit registers for what a thread keeps: with those that addresses and temporaries take, at most 255
+MOST_KEPT = 208  # with vectors of the pairs of a step
 LONG = 112  # partials up to this length stay in registers
 MOST_INSTRUCTIONS_CUDA = 2048  # as `MOST_INSTRUCTIONS`, where compilers take time that grows faster than what they compile
+ROWS = 4  # of a thread: what it reads of a column serves all of them
+SLICES = (2, 4, 8, 16, 32)  # lanes that may share a row
+LEAST_TILE = 8  # columns in shared memory
+MOST_SHARED_BYTES = 48_000  # that a thread block has without being asked for more
 SHARED_BYTES = 24_000  # of columns in shared memory: several thread blocks fit beside one another
+SHARED_BYTES_OF_SLICES = 36_000  # registers let two of them run at once
 
 
-def _choose_cuda(body: Sequence[Node], reduction: Reduction, bits: int) -> Schedule:
+def _choose_cuda(hoisted: Hoisted, reduction: Reduction, bits: int) -> Schedule:
     """A thread keeps its rows and its partial in registers; all threads share the columns of a tile."""
-    words = bits // 32
+
+    def worth(shape: Schedule) -> tuple[bool, bool, int]:
+        return not shape.packed, shape.state_in_registers or reduction.guarded, shape.rows
+
+    best = _tile_of_thread(hoisted, reduction, bits, 1)
+    for lanes in SLICES:
+        if worth(best) == (True, True, ROWS):
+            break
+        slices = sliced(hoisted, lanes, 128 // bits) if stays_in_slices(reduction, hoisted.body, lanes) else None
+        if slices is not None:
+            best = max(best, _tile_of_thread(slices, reduction, bits, lanes), key=worth)
+    return best
+
+
+def _tile_of_thread(hoisted: Hoisted, reduction: Reduction, bits: int, lanes: int) -> Schedule:
+    """The shape of a thread's tile, where so many lanes share its rows."""
+    words, body = bits // 32, hoisted.body
     order = topological(body[-1:] if reduction.guarded else body)  # of a bound, what it stands for is computed for few pairs
     row, col, par = (sum({n.attrs[1]: n.dim for n in order if n.op.name == "slot" and n.attrs[0] == name}.values()) for name in BUFFERS)
     inner = max((n.args[0].dim for n in order if n.op.structure == "reduce"), default=1)
     state = sum(f.dim for f in reduction.fields([f.dim for f in body]) if not f.compensates)
     in_registers = not reduction.guarded and state * words <= LONG
     a_row = words * (row + (state if in_registers else 1))
-    fits = a_row + words * par <= KEPT and 16 * col * words * 4 <= 2 * SHARED_BYTES
+    least = LEAST_TILE if lanes == 1 else LEAST_TILE // 2  # what lanes share is packed by all of them
+    fits = a_row + words * par <= KEPT and (least + 1) * hoisted.col.length * words * 4 <= MOST_SHARED_BYTES
     unroll = max(UNROLL, inner, state if in_registers else 0) if fits else UNROLL
     # Products of matrices keep whole vectors of each pair: what goes into one and what comes out.
     vectors = words * max((n.dim + max(a.dim for a in n.args if a.axes == PAIR) for n in order if _multiplies_pairs(n)), default=0)
@@ -296,7 +332,7 @@ def _choose_cuda(body: Sequence[Node], reduction: Reduction, bits: int) -> Sched
         rows = min(2, most)
         columns = min(4, power_of_two(most // rows))
         return Schedule("direct", 128, rows, columns, 64, unroll=unroll, state_in_registers=in_registers and state <= UNROLL)
-    rows = 4 if 4 * a_row <= KEPT // 2 else 2 if 2 * a_row <= KEPT else 1
+    rows = ROWS if ROWS * a_row <= (KEPT if lanes > 1 else KEPT // 2) else 2 if 2 * a_row <= KEPT else 1
     rows = min(rows, power_of_two(most))
     light = rows * a_row + words * par <= 32 and most >= 16 * rows and not vectors
     # More columns a step keep the units busy, until registers run out; fewer registers let more thread blocks run at once.
@@ -315,9 +351,14 @@ def _choose_cuda(body: Sequence[Node], reduction: Reduction, bits: int) -> Sched
         columns, resident = (16 if isinstance(reduction, Sum) and not reduction.careful else 8), 2
     else:
         columns, resident = (4, 1 if vectors or words * par > 32 else 3) if rows == 4 and state == 1 else (2 if rows > 1 else 1, 1)
+    if rows * a_row > KEPT // 2:
+        resident = min(resident, 2)
+    columns = columns if lanes == 1 or reduction.guarded else min(columns, 2)  # more are no faster, and take longer to compile
+    while columns > 1 and lanes > 1 and rows * (a_row + columns * words * _kept_of_pairs(order)) > MOST_KEPT:
+        columns //= 2
     columns = min(columns, power_of_two(most // rows))
-    tile = 512
-    while tile > 8 and tile * col * words * 4 > SHARED_BYTES:
+    tile, most_bytes = 512, SHARED_BYTES if lanes == 1 else SHARED_BYTES_OF_SLICES
+    while tile > least and words * 4 * max(tile * col / most_bytes, (tile + 1) * hoisted.col.length / MOST_SHARED_BYTES) > 1:
         tile //= 2
     return Schedule(
         "direct",
@@ -329,4 +370,5 @@ def _choose_cuda(body: Sequence[Node], reduction: Reduction, bits: int) -> Sched
         state_in_registers=in_registers,
         resident=resident,
         packed=False,
+        slices=lanes,
     )

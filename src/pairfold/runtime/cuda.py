@@ -16,12 +16,12 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from ..codegen.cuda import FINISH_THREADS, LOG2_LEAST_LANES, PACK_THREADS, emit_module, has_numbered_partials, padded_length
+from ..codegen.cuda import FINISH_THREADS, LOG2_LEAST_LANES, LOG2_WARP, PACK_THREADS, column_length, emit_module, needs_partials
 from ..codegen.layout import ALIGNMENT, FIRST_TASKS, FIRST_VARIABLE, ROW, WORDS_A_VARIABLE, Layout, ceil_div
 from ..codegen.mathlib_cuda import APPROXIMATE
 from ..formula.graph import Node, fingerprint
 from ..plan.plan import Numbers, Plan, make_plan
-from ..plan.schedule import Machine
+from ..plan.schedule import MOST_SHARED_BYTES, Machine, Schedule
 from ..reductions import Reduction
 from . import accurate, cache
 from .compile import CAPABILITIES, compile_ptx, llvm_version
@@ -32,6 +32,7 @@ KERNELS_KEPT = 512
 LAUNCHES_KEPT = 64
 TABLES_KEPT = 256
 PACKING = 12  # what packing a column costs, in pairs
+BUSY = 256  # threads that keep a multiprocessor busy, if they have work of their own
 LEAST_COLUMNS = 64  # that a group of threads is worth waking for
 LONGEST_SPLIT = 1 << 30  # within a split, columns are numbered by 32-bit integers
 LARGEST_GRID = 65535  # along y and z
@@ -355,24 +356,24 @@ class Kernel:
 
     def _size(self, here: Device, batches: int, rows: int, columns: int, pattern: Pattern | None = None) -> Launch:
         plan, layout, s = self.plan, self.layout, self.plan.schedule
-        shift = lanes_shift(rows if pattern is None else np.diff(pattern.rows), s.rows, s.lanes, s.tile // s.columns)
-        lanes, groups = 1 << shift, s.lanes >> shift
-        a_block = s.rows * lanes
+        column_bytes = 0 if s.packed else column_length(plan) * layout.real_bytes
+        most_groups = min(s.tile // s.columns, MOST_SHARED_BYTES // (column_bytes or 1) - s.tile)  # a column between them
+        shift = lanes_shift(rows if pattern is None else np.diff(pattern.rows), s, most_groups)
+        groups, a_block = s.lanes >> shift, s.rows * (1 << shift) // s.slices
         blocks, most, equal = ceil_div(rows, a_block), columns, ceil_div(rows, a_block)
         if pattern is not None:
             *_, begin, end = pattern.blocks(a_block).T
             counts = pattern.before[end] - pattern.before[begin]
             blocks, most = len(counts), max(1, int(counts.max()))
             equal = ceil_div(int(counts.sum()), most)  # blocks as long as the longest would be as much work
-        column_bytes = 0 if s.packed else padded_length(plan.hoisted.col.length, layout.real_bytes) * layout.real_bytes
         resident = self._resident_blocks(here, (s.tile + groups) * column_bytes)
-        splits = choose_splits(max(1, equal) * batches, most, groups, here.multiprocessors, resident)
+        splits = choose_splits(max(1, equal) * batches, most, groups, here.multiprocessors, resident, s.lanes)
         sizes = [f.dim * layout.element_bytes(k) for k, f in enumerate(plan.fields)]
         if pattern is not None:
             splits = min(splits, max(1, PARTIAL_BYTES // (batches * blocks * groups * a_block * sum(sizes))))
         chunk, tile, splits = cut_columns(most, splits, groups, s.tile if s.packed else max(s.columns, s.tile // groups), s.columns)
         partials = batches * blocks * splits * groups * a_block * sum(sizes)
-        if splits * groups == 1 and not has_numbered_partials(plan):
+        if splits * groups == 1 and not needs_partials(plan):
             partials = 0
         packed: Sequence[int] = layout.bytes(rows, columns, 1)[:3] if s.packed else (0, 0, 0)
         packs: list[tuple[str, int]] = []
@@ -401,29 +402,41 @@ class Kernel:
         return found
 
 
-def lanes_shift(rows: int | np.ndarray, a_thread: int, threads: int, most_groups: int) -> int:
+def lanes_shift(rows: int | np.ndarray, schedule: Schedule, most_groups: int) -> int:
     """log2 of the threads beside one another: few are left without a row of their own, and many rows share a column's packing.
 
     Rows are one range, or several that share no thread block.
     """
 
     def cost(shift: int) -> float:
-        a_block = a_thread << shift
+        a_block = (schedule.rows << shift) // schedule.slices
         return int(np.sum(-(-rows // a_block))) * (a_block + PACKING)
 
-    shifts = [k for k in range(LOG2_LEAST_LANES, threads.bit_length()) if threads >> k <= max(1, most_groups)]
+    most = schedule.lanes.bit_length() - 1
+    least = LOG2_LEAST_LANES if schedule.slices == 1 else min(LOG2_WARP, most)
+    shifts = [k for k in range(least, most + 1) if schedule.lanes >> k <= max(1, most_groups)]
     return min(reversed(shifts), key=cost)
 
 
-def choose_splits(blocks: int, columns: int, groups: int, multiprocessors: int, resident: int) -> int:
+def choose_splits(blocks: int, columns: int, groups: int, multiprocessors: int, resident: int, threads: int) -> int:
     """In how many parts the columns of each thread block are taken, so that all multiprocessors have as much to do."""
+
+    def time(blocks: int) -> float:
+        """Of a multiprocessor, where one of as many blocks as fit takes 1: the last round's few, if they have few threads, do not keep it
+        busy.
+        """
+        rounds, rest = divmod(ceil_div(blocks, multiprocessors), resident)
+        if rounds and rest:
+            return rounds * resident + rest / min(1.0, rest * threads / BUSY) ** 0.5
+        return rounds * resident + rest
+
     most = min(max(1, columns // (groups * LEAST_COLUMNS)), LARGEST_GRID)
     least = ceil_div(columns, LONGEST_SPLIT)
     best, best_share = least, 0.0
     for each in range(1, 4 * resident + 1):  # thread blocks for each multiprocessor
         splits = max(least, min(most, each * multiprocessors // blocks or 1))
         share = blocks * splits / multiprocessors
-        full = min(1.0, share / resident) ** 0.5 * share / ceil_div(blocks * splits, multiprocessors)
+        full = min(1.0, share / resident) ** 0.5 * share / time(blocks * splits)
         if full > best_share + 0.02:
             best, best_share = splits, full
     return best
