@@ -180,7 +180,7 @@ def derivative(op: Operator) -> list[str]:
 
 def public(op: Operator) -> bool:
     """Whether users write it: as a symbol, a method or a function."""
-    if op.structure == "leaf" or op.internal:
+    if not op.doc or op.internal:
         return False
     text = op.show(tuple(operands(op)), ATTRIBUTES.get(op.name, ()))
     return not text.startswith(op.name) or hasattr(LazyTensor, op.name) or hasattr(pairfold, op.name)
@@ -224,7 +224,7 @@ def operators() -> str:
     for structure, (title, what) in sections.items():
         some = [op for op in OPERATORS.values() if op.structure == structure and public(op)]
         parts += [f"## {title}\n", f"{what}\n", operator_table(some)]
-    others = [op for op in OPERATORS.values() if op.structure != "leaf" and not public(op)]
+    others = [op for op in OPERATORS.values() if op.doc and not public(op)]
     parts += ["## Made by other operators, by reductions and by the planner\n", operator_table(others)]
     single = {op.keops for op in OPERATORS.values()} | set(keops.ALSO.values())
     composed = [code(name) for name in keops.OPERATORS if name in functions() and name not in single]

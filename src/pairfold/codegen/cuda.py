@@ -234,7 +234,7 @@ class GridTile(Tile):
         if not self.plan.sparse:
             self.first_row, self.last_row, self.count = b.mul(block, f.word(ROWS)), b.sub(f.word(M), I64(1)), f.word(N)
             return f.word(CHUNK), f.word(TRIPS)
-        self.gathered = Gathered(f, self.layout, block)
+        self.gathered = Gathered(f, self.whole, block)
         self.first_row, self.count = self.gathered.first_row, self.gathered.count
         self.last_row = b.sub(b.add(self.first_row, self.gathered.rows), I64(1))
         step = self.schedule.columns

@@ -53,7 +53,7 @@ class Operator:
     sign : callable
         From the operands' signs the result's: 1 where it is known to be ≥ 0, -1 where ≤ 0, 0 where neither.
     doc : str
-        One line for the tables in the documentation.
+        One line for the tables in the documentation; empty for those that only planners make.
     keops : str
         KeOps's spelling in formula strings, where it has one.
     internal : bool
@@ -130,10 +130,10 @@ SLOT = Operator("slot", "leaf", lambda dims, attrs: attrs[2], lambda args, attrs
 # What one of `lanes` neighbouring lanes has of a vector that they share, a unit of components in turn, and the numbers of all of them
 # joined by an operator that reduces. Only `plan` makes these: see `plan.slices`.
 SLICE = Operator("slice", "index", lambda dims, attrs: -(-dims[0] // (attrs[0] * attrs[1])) * attrs[1], _of_a_lane, _no_value,
-                 doc="a lane's slice of a vector", internal=True, attributes={"lanes": int, "unit": int})  # fmt: skip
+                 internal=True, attributes={"lanes": int, "unit": int})  # fmt: skip
 ACROSS = Operator("across", "elementwise", lambda dims, attrs: dims[0], _of_a_lane, _no_value,
                   lambda m, a, lanes, joined: m.across(a, lanes, OPERATORS[joined].emit),
-                  doc="a number of each lane, joined", cost=2, internal=True, attributes={"lanes": int, "joined": str})  # fmt: skip
+                  cost=2, internal=True, attributes={"lanes": int, "joined": str})  # fmt: skip
 
 # All operators by name; `operators` adds the others.
 OPERATORS: dict[str, Operator] = {op.name: op for op in (VAR, CONST, SLOT, SLICE, ACROSS)}

@@ -29,12 +29,14 @@ def stays_in_slices(reduction: Reduction, body: Sequence[Node], lanes: int) -> b
     """Whether the reduction takes the formulas' components each for itself, where they are long: then each lane reduces its own."""
     if not any(is_long(f, lanes) for f in body):
         return True
+    if reduction.guarded:
+        return False
     fields = reduction.fields([f.dim for f in body])
     states = [tuple(slot(name, 0, f.dim, k, kind=f.kind) for k, f in enumerate(fields)) for name in ("total", "state")]
     lifted = reduction.lift(body, slot("index", 0, 1, 0, J, "index"))
     targets = expand((*reduction.combine((states[1], lifted)), *reduction.merge(*states)))
     cut = _Cut(lanes, 1)
-    return not reduction.guarded and cut(targets, lambda leaf: cut.slice(leaf) if is_long(leaf, lanes) else leaf, body) is not None
+    return cut(targets, lambda leaf: cut.slice(leaf) if is_long(leaf, lanes) else leaf, body) is not None
 
 
 def segments(whole: Sequence[Node], own: Sequence[Node], dim: int) -> list[tuple[int, int]]:
@@ -81,7 +83,7 @@ def sliced(hoisted: Hoisted, lanes: int, unit: int) -> Hoisted | None:
     read_by_pairs = set(topological(hoisted.body))
     if not all(map(place, hoisted.buffers)):
         return None
-    body = cut(hoisted.body, leaf)
+    body = cut(hoisted.body, leaf, parted=True)
     return None if body is None else Hoisted(tuple(body), buffers["row"], buffers["col"], buffers["par"])
 
 
@@ -94,15 +96,20 @@ class _Cut:
     def slice(self, node: Node) -> Node:
         return apply("slice", node, attrs=(self.lanes, self.unit))
 
-    def __call__(self, roots: Sequence[Node], leaf: Callable[[Node], Node], leaves: Sequence[Node] = ()) -> list[Node] | None:
-        """The roots, long ones as slices; None where that cannot be. `leaves` are leaves too, whatever is below them."""
+    def __call__(
+        self, roots: Sequence[Node], leaf: Callable[[Node], Node], leaves: Sequence[Node] = (), parted: bool = False
+    ) -> list[Node] | None:
+        """The roots, long ones as slices; None where that cannot be. `leaves` are leaves too, whatever is below them.
+
+        With `parted`, of vectors that stand one after the other each may be a slice or not.
+        """
         done: dict[Node, Node] = {}  # what is not in it cannot be cut, and may not have to be
         for node in topological(roots, stop=leaves):
             made = leaf(node) if node in leaves else self._cut(node, done, leaf)
             if made is not None:
                 done[node] = made
         for root in roots:
-            if root.op.name == "concat" and all(a in done for a in root.args):  # of which some parts may be long
+            if parted and root.op.name == "concat" and all(a in done for a in root.args):
                 done[root] = apply("concat", *(done[a] for a in root.args))
         return [done[root] for root in roots] if all(root in done for root in roots) else None
 
