@@ -83,7 +83,8 @@ def sliced(hoisted: Hoisted, lanes: int, unit: int) -> Hoisted | None:
     read_by_pairs = set(topological(hoisted.body))
     if not all(map(place, hoisted.buffers)):
         return None
-    body = cut(hoisted.body, leaf, parted=True)
+    # Components of two long vectors that are taken together must be the same ones.
+    body = cut(hoisted.body, leaf, parted=sum(is_long(f, lanes) for f in hoisted.body) == 1)
     return None if body is None else Hoisted(tuple(body), buffers["row"], buffers["col"], buffers["par"])
 
 
