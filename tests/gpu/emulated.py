@@ -276,7 +276,9 @@ def install(patch=setattr) -> Driver:
 
     def smaller(*args, **options):
         plan = make_plan(*args, **options)
-        return replace(plan, schedule=replace(plan.schedule, lanes=THREADS, slices=min(plan.schedule.slices, THREADS)))
+        s = plan.schedule
+        slices = min(s.slices, THREADS)
+        return replace(plan, schedule=replace(s, lanes=THREADS, slices=slices, unroll=s.unroll * s.slices // slices))
 
     patch(cuda, "make_plan", smaller)
     patch(cuda, "compile_ptx", lambda ir, capability: ir)

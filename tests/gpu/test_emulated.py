@@ -11,7 +11,7 @@ import pytest
 from tests.device import DEVICE
 
 NAMES = "numpy or streamed or smallest or fast_math or no_room or no_such"
-SLICES = "70-90 and float32 and (64 or 37 or 512) or 70-90 and what_is_long or types"
+SLICES = "70-90 and float32 and (64 or 37 or 512) or 70-90 and what_is_long or joined or types"
 
 
 @pytest.mark.skipif(DEVICE is not None or not sys.platform.startswith("linux"), reason="threads and barriers are those of Linux")

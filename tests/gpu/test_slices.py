@@ -83,6 +83,32 @@ def test_what_is_long(m, n, dim, random):
         np.testing.assert_array_equal((X - Y).abs().argmin(1), abs(a - b).argmin(1))
 
 
+@pytest.mark.parametrize(("first", "second"), [(39, 39), (64, 16), (33, 32), (64, 64), (127, 125), (36, 36)])
+def test_vectors_that_are_joined(first, second, random):
+    """Of two long vectors that are taken together every lane must have the same components."""
+    m, n = 5, 90
+    x, y = random.normal(size=(m, first)).astype("f4"), random.normal(size=(n, first)).astype("f4")
+    u, v = random.normal(size=(m, second)).astype("f4"), random.normal(size=(n, second)).astype("f4")
+    p, w = random.normal(size=(m, first + second)).astype("f4"), random.normal(size=(n, first + second)).astype("f4")
+    joined = np.concatenate([x[:, None].astype("f8") * y, u[:, None].astype("f8") * v], -1)
+    other = np.concatenate([u[:, None].astype("f8") * v, x[:, None].astype("f8") * y], -1)
+
+    def softmax(scores, weights):
+        e = np.exp(scores)
+        return (e * weights).sum(1) / e.sum(1)
+
+    with pairfold.backend("cuda"):
+        X, U = Vi(x) * Vj(y), Vi(u) * Vj(v)
+        K, scores = X.concat(U), Vi(p) * Vj(w)
+        check(K.sum(1), joined.sum(1), "float32")
+        check(K.logsumexp(1, weight=Vj(w**2)), np.log((np.exp(joined) * w.astype("f8") ** 2).sum(1)), "float32")
+        check(K.sumsoftmaxweight(Vj(w), 1), softmax(joined, w), "float32")
+        check(scores.sumsoftmaxweight(K, 1), softmax(p[:, None].astype("f8") * w, joined), "float32")
+        check(K.sumsoftmaxweight(U.concat(X), 1), softmax(joined, other), "float32")
+        check((Vi(p[:, :3]) * Vj(w[:, :3])).sum(-1).sumsoftmaxweight(K, 1),
+              softmax((p[:, None, :3].astype("f8") * w[:, :3]).sum(-1, keepdims=True), joined), "float32")  # fmt: skip
+
+
 def test_batches_and_types(random):
     for dtype, tolerance in (("float16", 2e-3), ("float32", 2e-6)):
         x, y, b = (random.random(s).astype(dtype) for s in ((3, 1, 50, 1, 64), (2, 1, 60, 64), (3, 2, 1, 60, 2)))

@@ -90,6 +90,7 @@ class Tile:
             relative = b.trunc(b.sub(self.j, self.first), self.m.scalar_integer) if self.m.bits == 32 else b.sub(self.j, self.first)
             return [self.m.splat(b.add(relative, self.m.scalar_integer(column)))]
         if buffer == "state" and self.schedule.state_in_registers:
+            assert index.base is None, "registers have no numbers when the kernel runs"
             return [self.state[column][index.offset][r - self.rows[0]] for r in rows]
         memory = self.total if buffer == "total" else self.partial
         return [memory.load(column, index.value(b), r) for r in rows]
