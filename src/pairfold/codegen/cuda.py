@@ -12,8 +12,9 @@ their columns, so that results depend on nothing but the sizes and the device.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from typing import Any
 
 from llvmlite import ir
 
@@ -376,6 +377,10 @@ class GridTile(Tile):
         """Which component of a vector this lane has as a component of its slice, where it is in slices."""
         return index if dim == whole else of_slice(self.m, index, self.slices, self.unit, whole)
 
+    def _one_lane_a_row(self) -> AbstractContextManager[Any]:
+        """What follows is for the first of the lanes that share a row."""
+        return self.b.if_then(self.is_first) if self.slices > 1 else nullcontext()
+
     def _together(self, condition: Node) -> Node:
         looks_at_slices = self.slices > 1 and any(n.op.structure == "reduce" for n in topological((condition,)))
         return apply("across", condition, attrs=(self.slices, "max")) if looks_at_slices else condition
@@ -390,7 +395,7 @@ class GridTile(Tile):
         whole = b.icmp_unsigned("==", b.mul(f.word(SPLITS), f.word(GROUPS)), I64(1))
         with b.if_else(whole) as (then, otherwise):
             with then:
-                with b.if_then(self.is_first) if self.slices > 1 else nullcontext():
+                with self._one_lane_a_row():
                     for r in self.rows:
                         self._write_row(Finish(f, self.whole, self.total, r), self.within[r])
             with otherwise:
@@ -410,7 +415,7 @@ class GridTile(Tile):
                         value = self.total.load(k, b.add(d, I64(kept)), r)
                         own.store(k, component, self.within[r], self._absolute(value) if self.plan.fields[k].kind == "index" else value)
 
-                with b.if_then(self.is_first) if self.slices > 1 and whole == dim else nullcontext():
+                with self._one_lane_a_row() if whole == dim else nullcontext():
                     for_dim(b, dim, copy)
                 start, kept = start + whole, kept + dim
         if self.slices > 1:
@@ -426,7 +431,7 @@ class GridTile(Tile):
                 body(Finish(f, self.whole, own, row), row)
                 return ()
 
-            with b.if_then(self.is_first) if self.slices > 1 else nullcontext():
+            with self._one_lane_a_row():
                 loop(b, I64(0), I64(len(self.rows)), 1, (), turn)
 
         def merge(group: Value) -> None:
