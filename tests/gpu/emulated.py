@@ -81,9 +81,8 @@ class _Block:
             f"call i32 inttoptr (i64 {_address('pthread_barrier_wait')} to ptr)(ptr inttoptr (i64 {ctypes.addressof(self.barrier)} to ptr))"
         )
         text = re.sub(r'declare void (@"llvm\.nvvm\.barrier0")\(\)', rf"define void \1() {{\n {wait}\n ret void\n}}", text)
-        for name in re.findall(r'declare i32 @"llvm\.nvvm\.(shfl\.sync\.bfly\.i32)"', text):
-            defined = f"(i32 %mask, i32 %value, i32 %apart, i32 %clamp) {{\n {self._shuffled()}\n}}"
-            text = re.sub(rf'declare i32 (@"llvm\.nvvm\.{name}")\([^)]*\)', rf"define i32 \1{defined}", text)
+        shuffled = f"(i32 %mask, i32 %value, i32 %apart, i32 %clamp) {{\n {self._shuffled()}\n}}"
+        text = re.sub(r'declare i32 (@"llvm\.nvvm\.shfl\.sync\.bfly\.i32")\([^)]*\)', rf"define i32 \1{shuffled}", text)
         text = text.replace("llvm.nvvm.", "thread.")
         text = re.sub(r"external addrspace\(3\) global \[0 x (\w+)\]", r"addrspace(3) global [65536 x \1] zeroinitializer", text)
         for instruction, definition in INSTRUCTIONS.items():

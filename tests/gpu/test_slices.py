@@ -9,6 +9,7 @@ import pairfold
 from pairfold import Pm, Vi, Vj
 from pairfold.runtime import cuda
 
+# Where no GPU is emulated either: tests/gpu/test_emulated.py runs these with one that is.
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(cuda.count() == 0, reason="there is no GPU")]
 SIZES = [(70, 90), (3, 700), (200, 1)]
 DIMS = [32, 37, 64, 100, 128, 300, 512, 784]
@@ -123,7 +124,7 @@ def test_batches_and_types(random):
 def test_gradients(dim, random):
     """Sums of which one part is in slices and another is not, by differences; and of products of large problems, on a GPU."""
     torch = pytest.importorskip("torch")
-    if not torch.cuda.is_available():
+    if not torch.cuda.is_available():  # a GPU that is emulated has NumPy's arrays alone
         pytest.skip("PyTorch has no GPU")
     for m, n in ((70, 90), (1100, 1300)):
         x, y, b = points(random, m, dim, "float32"), points(random, n, dim, "float32"), random.normal(size=(n, 2)).astype("float32")

@@ -21,7 +21,7 @@ from llvmlite import ir
 from ..formula.graph import Node, apply, topological, variables
 from ..plan.hoist import Buffer
 from ..plan.plan import Plan
-from ..plan.slices import is_long, segments, sliced
+from ..plan.slices import is_long, segments, unit_of
 from .blocks import Blocks, Gathered
 from .builder import I32, I64, Value, loop
 from .evaluate import FIRST, Evaluator, Index, at, of_slice
@@ -53,7 +53,6 @@ PACK_THREADS = 128
 GLOBAL, SHARED = 1, 3  # address spaces
 LOG2_LEAST_LANES = 2
 LOG2_WARP = 5  # lanes that share rows meet as whole warps do
-WIDEST_LOAD = 16  # bytes: of a vector in slices a lane has so many next to one another
 
 
 class Grid(Frame):
@@ -195,8 +194,8 @@ class GridTile(Tile):
     gathered: Gathered | None = None  # the columns, where a pattern says which
 
     def __init__(self, grid: Grid, layout: Layout):
-        super().__init__(grid, Layout(of_a_lane(layout.plan)))
-        self.whole, self.slices, self.unit = layout, self.schedule.slices, WIDEST_LOAD // layout.real_bytes
+        super().__init__(grid, Layout(layout.plan.of_a_lane))
+        self.whole, self.slices, self.unit = layout, self.schedule.slices, unit_of(self.plan.bits)
 
     def emit(self) -> None:
         f, b, s = self.frame, self.b, self.schedule
@@ -498,18 +497,9 @@ def needs_partials(plan: Plan) -> bool:
     return any(plan.sparse and f.kind == "index" or slices > 1 and is_long(f, slices) for f in plan.fields)
 
 
-def of_a_lane(plan: Plan) -> Plan:
-    """The plan as one of the lanes that share a row has it, with its slices of long vectors."""
-    if plan.schedule.slices == 1:
-        return plan
-    hoisted = sliced(plan.hoisted, plan.schedule.slices, WIDEST_LOAD * 8 // plan.bits)
-    assert hoisted is not None
-    return replace(plan, hoisted=hoisted)
-
-
 def column_length(plan: Plan) -> int:
     """Numbers from column to column in shared memory."""
-    return padded_length(of_a_lane(plan).hoisted.col.length, plan.bits // 8)
+    return padded_length(plan.of_a_lane.hoisted.col.length, plan.bits // 8)
 
 
 def padded_length(length: int, bytes: int) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 from ..formula.graph import J, Node, slot, substitute, to_string, topological, variables
@@ -13,6 +13,7 @@ from .exponent import EXPONENTIALS, OF_REDUCTIONS, push_factors, to_base_two
 from .hoist import Hoisted, hoist
 from .schedule import Machine, Schedule, choose, repetitions
 from .separate import Separated, separate
+from .slices import sliced
 
 _SUMS = ("add", "sub", "sum")  # what a product is fused with
 
@@ -82,6 +83,15 @@ class Plan:
     @cached_property
     def variables(self) -> tuple[Node, ...]:
         return variables(self.formulas)
+
+    @cached_property
+    def of_a_lane(self) -> Plan:
+        """The plan as one of the lanes that share a row has it, with its slices of long vectors."""
+        if self.schedule.slices == 1:
+            return self
+        hoisted = sliced(self.hoisted, self.schedule.slices, self.bits)
+        assert hoisted is not None
+        return replace(self, hoisted=hoisted)
 
     @cached_property
     def fields(self) -> tuple[Field, ...]:

@@ -307,7 +307,7 @@ def _choose_cuda(hoisted: Hoisted, reduction: Reduction, bits: int) -> Schedule:
     for lanes in SLICES:
         if worth(best) == (True, True, ROWS):
             break
-        slices = sliced(hoisted, lanes, 128 // bits) if stays_in_slices(reduction, hoisted.body, lanes) else None
+        slices = sliced(hoisted, lanes, bits) if stays_in_slices(reduction, hoisted.body, lanes) else None
         if slices is not None:
             best = max(best, _tile_of_thread(slices, reduction, bits, lanes), key=worth)
     return best

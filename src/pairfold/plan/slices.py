@@ -17,6 +17,7 @@ from ..formula.simplify import expand
 from ..reductions import Field, Reduction
 from .hoist import Buffer, Hoisted
 
+UNIT_BITS = 128  # of components next to one another in a slice: the widest load
 LEAST = 16  # components of a slice: shorter ones cost more to join than they save
 
 
@@ -48,13 +49,18 @@ def segments(whole: Sequence[Node], own: Sequence[Node], dim: int) -> list[tuple
     return [(dim, dim)]
 
 
-def sliced(hoisted: Hoisted, lanes: int, unit: int) -> Hoisted | None:
+def unit_of(bits: int) -> int:
+    """Components next to one another in a slice."""
+    return UNIT_BITS // bits
+
+
+def sliced(hoisted: Hoisted, lanes: int, bits: int) -> Hoisted | None:
     """The same for one of so many lanes with slices; None where nothing is long enough, or where something long is not taken by components.
 
     Of a sliced column `formulas` are the slices that a lane packs, and `slots` the whole vectors, which all lanes read; of rows and
     parameters, which each thread keeps for itself, both are slices.
     """
-    cut = _Cut(lanes, unit)
+    cut = _Cut(lanes, unit_of(bits))
     if not any(is_long(n, lanes) for n in topological(hoisted.body)):
         return None
     buffers = {b.name: Buffer(b.name, b.axes) for b in hoisted.buffers}
