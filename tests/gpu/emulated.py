@@ -21,6 +21,7 @@ import numpy as np
 
 from pairfold.codegen import cuda as emitted
 from pairfold.runtime import cuda
+from tests.codegen.one_thread import ANEW
 
 THREADS = 16  # of a block, where a GPU has 128 or 256
 GUARD = 4096  # bytes on both sides of an allocation, of which nobody may read or write
@@ -92,6 +93,7 @@ class _Block:
         for function in ("exp2", "sqrt"):
             declared = f'declare float @"llvm.{function}.f32"(float'
             text += f"\n{declared})\n" if f"llvm.{function}.f32" in text and declared not in text else ""
+        text = re.sub(*ANEW, text)
         assert " asm " not in text, re.findall(r'asm\s+"[^"]*"', text)
         for name, kind in re.findall(r'define\s+void @"(\w+)"\((\[\d+ x i64\]) ', text):
             text += f'\ndefine void @run_{name}(ptr %p) {{\n %w = load {kind}, ptr %p\n call void @"{name}"({kind} %w)\n ret void\n}}\n'

@@ -66,6 +66,7 @@ class Grid(Frame):
         self.m = CudaMaths(self.builder, bits, 1, features)
         (self.words,) = self.function.args
         self._words: dict[int, Value] = {}
+        self._reached: dict[tuple[Value, Value | None], tuple[ir.Block, int, Value]] = {}  # components of vectors
         self._setup, self._on_heap = ir.IRBuilder(self.entry), []
         self.thread = self.register("tid.x")
 
@@ -74,8 +75,24 @@ class Grid(Frame):
             self._words[position] = self._setup.extract_value(self.words, position)
         return self._words[position]
 
+    def anew(self, value: Value) -> Value:
+        """The same, but new to LLVM: what follows from it is computed here, and no register keeps it until then."""
+        return self.builder.asm(ir.FunctionType(value.type, [value.type]), "", "=l,0", [value], True)
+
     def address(self, position: int) -> Value:
         return self.builder.inttoptr(self.word(position), ir.PointerType(addrspace=GLOBAL))
+
+    def components(self, starts: Sequence[Value], index: Index, stride: Value) -> list[Value]:
+        """From the component before: else registers would keep the stride's multiples, one for each component, all along."""
+        return [self._component(start, index, stride) for start in starts]
+
+    def _component(self, start: Value, index: Index, stride: Value) -> Value:
+        b, key = self.builder, (start, index.base)
+        block, offset, place = self._reached.get(key, (None, 0, start))
+        further = b.mul(I64(index.offset - offset), stride) if block is b.block else b.mul(index.value(b), stride)
+        place = self.offset(place if block is b.block else start, further)
+        self._reached[key] = b.block, index.offset, place
+        return place
 
     def scatter(self, value: Value, base: Value, first: Value, step: int, count: Value) -> None:
         b = self.builder
@@ -202,13 +219,13 @@ class GridTile(Tile):
         shift = f.word(SHIFT)
         lanes = f.power(shift)
         self.lane, self.group = b.and_(f.thread, b.sub(lanes, I64(1))), b.lshr(f.thread, shift)
-        block, self.split, self.batch = f.register("ctaid.x"), f.register("ctaid.y"), f.register("ctaid.z")
-        self.partials = Partials(f, self.whole, b.add(b.mul(self.batch, f.register("nctaid.x")), block))
+        self.block, self.split, self.batch = f.register("ctaid.x"), f.register("ctaid.y"), f.register("ctaid.z")
+        self.partials = Partials(f, self.whole, b.add(b.mul(self.batch, f.register("nctaid.x")), self.block))
         # Rows of the block are numbered across lanes first; rows beyond the last repeat it.
         self.abreast, self.row_lane = b.udiv(lanes, I64(self.slices)), b.udiv(self.lane, I64(self.slices))
         self.is_first = b.icmp_unsigned("==", b.urem(self.lane, I64(self.slices)), I64(0))
         self.within = [b.add(b.mul(I64(r), self.abreast), self.row_lane) for r in self.rows]
-        chunk, trips = self._cut(block)
+        chunk, trips = self._cut()
         self.first = b.mul(b.add(b.mul(self.split, f.word(GROUPS)), self.group), chunk)
         last = f.smaller(b.add(self.first, chunk), self.count)
         self._place()
@@ -228,13 +245,13 @@ class GridTile(Tile):
         loop(b, I64(0), trips, 1, (), trip)
         self._end()
 
-    def _cut(self, block: Value) -> tuple[Value, Value]:
+    def _cut(self) -> tuple[Value, Value]:
         """The columns of each group and their tiles; and which rows and how many columns the block has."""
         f, b = self.frame, self.b
         if not self.plan.sparse:
-            self.first_row, self.last_row, self.count = b.mul(block, f.word(ROWS)), b.sub(f.word(M), I64(1)), f.word(N)
+            self.first_row, self.last_row, self.count = b.mul(self.block, f.word(ROWS)), b.sub(f.word(M), I64(1)), f.word(N)
             return f.word(CHUNK), f.word(TRIPS)
-        self.gathered = Gathered(f, self.whole, block)
+        self.gathered = Gathered(f, self.whole, self.block)
         self.first_row, self.count = self.gathered.first_row, self.gathered.count
         self.last_row = b.sub(b.add(self.first_row, self.gathered.rows), I64(1))
         step = self.schedule.columns
@@ -340,11 +357,9 @@ class GridTile(Tile):
         def pack(turn: Value, _: Sequence[Value]) -> Sequence[Value]:
             c = b.add(b.mul(turn, self.abreast), self.row_lane)
             there = b.icmp_signed("<", c, f.word(TILE))
-
-            def compute() -> Evaluator:
-                number = f.smaller(b.add(self.start, c), last)
-                number = self.gathered.column(number) if self.gathered else number
-                return of_rows(f, self.layout, h.col, self.batch, [number], self._parameter)[0]
+            number = f.smaller(b.add(self.start, c), last)
+            number = self.gathered.column(number) if self.gathered else number
+            evaluator, _ = of_rows(f, self.layout, h.col, self.batch, [number], self._parameter)
 
             def store(evaluator: Evaluator, long: bool) -> None:
                 base = f.element(self.shared, b.mul(c, I64(self.column_length)), bytes)
@@ -355,18 +370,11 @@ class GridTile(Tile):
                             value = evaluator.full(formula, at(d))[0]
                             b.store(value, f.element(base, b.add(place, I64(slot.attrs[1])), bytes), align=bytes)
 
-            if self.slices == 1:
-                with b.if_then(there):
-                    store(compute(), long=False)
-                return ()
-            evaluator = compute()  # by all lanes of a warp: they meet
-            for formula in h.col.formulas:
-                for d in range(formula.dim):
-                    evaluator.values(formula, at(d))
+            evaluator.meet(h.col.formulas)
             with b.if_then(there):
-                store(evaluator, long=True)
-            with b.if_then(b.and_(there, self.is_first)):
-                store(evaluator, long=False)
+                store(evaluator.branch(), long=True)
+                with self._one_lane_a_row():
+                    store(evaluator.branch(), long=False)
             return ()
 
         turns = f.ceil_div(f.word(TILE), self.abreast)
@@ -388,6 +396,9 @@ class GridTile(Tile):
     def _end(self) -> None:
         """Results where nobody else has a part in these rows, else a partial, merged with those of the other groups."""
         f, b = self.frame, self.b
+        full = self.slices > 1 or self.plan.reduction.guarded  # of registers; elsewhere ptxas makes the loop over columns 4 % slower
+        if full and not self.gathered:
+            self.first_row = b.mul(self.block, f.anew(f.word(ROWS)))
         if needs_partials(self.whole.plan):
             self._merge_groups(self._keep())
             return

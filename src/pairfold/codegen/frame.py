@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from llvmlite import ir
 
 from .builder import I8, I64, POINTER, Value, loop
+from .evaluate import Index
 from .mathlib import Maths
 
 VOID = ir.VoidType()
@@ -80,6 +81,11 @@ class Frame:
     def element(self, pointer: Value, index: Value, bytes: int) -> Value:
         """The address of an element of an array of elements of `bytes` bytes."""
         return self.builder.gep(pointer, [index], source_etype=ir.IntType(8 * bytes))
+
+    def components(self, starts: Sequence[Value], index: Index, stride: Value) -> list[Value]:
+        """Where a component is of the vectors that start there; from one component to the next it is `stride` bytes."""
+        along = self.builder.mul(index.value(self.builder), stride)
+        return [self.offset(start, along) for start in starts]
 
     def generic(self, pointer: Value) -> Value:
         """A pointer into whichever memory."""

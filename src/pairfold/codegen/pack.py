@@ -124,10 +124,9 @@ def _pack_vector(frame: Frame, layout: Layout, buffer: Buffer, number: Value, ba
                 b.store(m.lane(evaluator.full(formula, index)[0], 0), place)
             elif buffer.name == "col" and formula.op.name == "var":  # copied number by number, since nothing is computed
                 stored = plan.numbers.stored[formula.attrs[1]]
-                along = b.mul(index.value(b), frame.word(layout.variable(formula.attrs[1]) + STRIDE))
-                for k, start in enumerate(starts[formula.attrs[1]]):
-                    value = load(single, stored, [frame.offset(start, along)])
-                    b.store(value, frame.element(place, I64(k * between), layout.real_bytes))
+                stride = frame.word(layout.variable(formula.attrs[1]) + STRIDE)
+                for k, source in enumerate(frame.components(starts[formula.attrs[1]], index, stride)):
+                    b.store(load(single, stored, [source]), frame.element(place, I64(k * between), layout.real_bytes))
             elif between == 1:
                 b.store(evaluator.full(formula, index)[0], place, align=layout.real_bytes * m.width)
             else:
@@ -177,7 +176,7 @@ def from_arrays(
         variable = node.attrs[1]
         if variable not in starts:
             return [together[variable, index.offset]]
-        along = b.mul(index.value(b), frame.word(layout.variable(variable) + STRIDE))
-        return [load(m, layout.plan.numbers.stored[variable], [frame.offset(start, along) for start in starts[variable]])]
+        stride = frame.word(layout.variable(variable) + STRIDE)
+        return [load(m, layout.plan.numbers.stored[variable], frame.components(starts[variable], index, stride))]
 
     return read, starts

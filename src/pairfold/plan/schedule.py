@@ -349,11 +349,12 @@ def _tile_of_thread(hoisted: Hoisted, reduction: Reduction, bits: int, lanes: in
     elif light:
         # What meets its partial column by column takes temporaries for each.
         columns, resident = (16 if isinstance(reduction, Sum) and not reduction.careful else 8), 2
+    elif rows == 4 and state == 1:
+        columns, resident = 4, 1 if vectors or words * par > 32 else 3
     else:
-        columns, resident = (4, 1 if vectors or words * par > 32 else 3) if rows == 4 and state == 1 else (2 if rows > 1 else 1, 1)
+        columns, resident = 4 if lanes > 1 and reduction.blocked > 1 else 2 if rows > 1 else 1, 1
     if rows * a_row > KEPT // 2:
         resident = min(resident, 2)
-    columns = columns if lanes == 1 or reduction.guarded else min(columns, 2)  # more are no faster, and take longer to compile
     while columns > 1 and lanes > 1 and rows * (a_row + columns * words * _kept_of_pairs(order)) > MOST_KEPT:
         columns //= 2
     columns = min(columns, power_of_two(most // rows))
