@@ -357,9 +357,11 @@ class GridTile(Tile):
         def pack(turn: Value, _: Sequence[Value]) -> Sequence[Value]:
             c = b.add(b.mul(turn, self.abreast), self.row_lane)
             there = b.icmp_signed("<", c, f.word(TILE))
-            number = f.smaller(b.add(self.start, c), last)
-            number = self.gathered.column(number) if self.gathered else number
-            evaluator, _ = of_rows(f, self.layout, h.col, self.batch, [number], self._parameter)
+
+            def prepared() -> Evaluator:
+                number = f.smaller(b.add(self.start, c), last)
+                number = self.gathered.column(number) if self.gathered else number
+                return of_rows(f, self.layout, h.col, self.batch, [number], self._parameter)[0]
 
             def store(evaluator: Evaluator, long: bool) -> None:
                 base = f.element(self.shared, b.mul(c, I64(self.column_length)), bytes)
@@ -370,6 +372,11 @@ class GridTile(Tile):
                             value = evaluator.full(formula, at(d))[0]
                             b.store(value, f.element(base, b.add(place, I64(slot.attrs[1])), bytes), align=bytes)
 
+            if self.slices == 1:
+                with b.if_then(there):
+                    store(prepared(), long=False)
+                return ()
+            evaluator = prepared()  # by all lanes of a warp
             evaluator.meet(h.col.formulas)
             with b.if_then(there):
                 store(evaluator.branch(), long=True)
