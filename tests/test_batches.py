@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from pairfold import LazyTensor, get_num_threads, set_num_threads
 from pairfold.reductions import KMIN, REDUCTIONS
+from pairfold.runtime import cpu
+from pairfold.runtime.compile import host
 from tests.helpers import eps
 
 torch = pytest.importorskip("torch")
@@ -150,8 +152,6 @@ def test_strides_are_followed():
 
 
 def test_many_batches_in_turns(monkeypatch):
-    from pairfold.runtime import cpu
-
     monkeypatch.setattr(cpu, "SCRATCH_BYTES", 20_000)
     rng = np.random.default_rng(8)
     x, y = rng.normal(size=(50, 33, 1, 3)), rng.normal(size=(50, 1, 29, 3))
@@ -182,6 +182,47 @@ def test_no_batches_and_empty_ones():
     assert K.argKmin(2, axis=2).shape == (0, 4, 2)
     empty = LazyTensor(np.ones((2, 4, 1, 3))) | LazyTensor(np.ones((2, 1, 0, 3)))
     np.testing.assert_array_equal(empty.sum(2), np.zeros((2, 4)))
+
+
+@pytest.mark.parametrize("batches", [3, 70, 513])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("vectors", [1, 3])
+def test_batches_whose_rows_are_joined(batches, dtype, vectors, random, monkeypatch):
+    """A vector and a row more: the last vector of each would be empty, so rows of two batches share one."""
+    monkeypatch.setattr(cpu, "PAIRS_WORTH_A_KERNEL", 1)
+    lanes = host().vector_bits // (8 * np.dtype(dtype).itemsize)
+    m = vectors * lanes + 1
+    x, y, b = (random.random((batches, n, d)).astype(dtype) for n, d in ((m, 3), (67, 3), (67, 2)))
+    squares = ((x[:, :, None].astype("f8") - y[:, None]) ** 2).sum(-1)
+    rtol = 60 * eps(dtype)
+
+    def joined():
+        return next(reversed(cpu._kernels.values())).plan.schedule.joined
+
+    def lazy(x):
+        return ((LazyTensor(x[:, :, None]) - LazyTensor(y[:, None])) ** 2).sum(-1)
+
+    K = lazy(x)
+    weights = np.exp(-squares)
+    for found, wanted in [
+        ((-K).exp() @ b, weights @ b),
+        (K.sum(2, accumulate="compensated"), squares.sum(2)),
+        ((1 - K / 100).prod(2), (1 - squares / 100).prod(2)),
+        (K.min(2), squares.min(2)),
+        (K.max_argmax(2)[0], squares.max(2)),
+        (np.take_along_axis(squares, K.argmin(2)[..., None], 2)[..., 0], squares.min(2)),
+        ((-K).logsumexp(2), np.log(weights.sum(2))),
+        ((-K).sumsoftmaxweight(b[:, None], axis=2), weights @ b / weights.sum(2, keepdims=True)),
+    ]:
+        assert joined() == (lanes > 2)
+        np.testing.assert_allclose(np.reshape(found, wanted.shape), wanted, rtol=rtol, atol=rtol)
+    # Neighbours look at few pairs; and what is not one batch after the other in memory cannot be joined.
+    np.testing.assert_allclose(K.Kmin(3, 2), np.sort(squares, 2)[..., :3], rtol=rtol, atol=rtol)
+    assert not joined()
+    np.testing.assert_allclose(
+        (-lazy(x[::-1])).exp() @ b, np.exp(-((x[::-1, :, None].astype("f8") - y[:, None]) ** 2).sum(-1)) @ b, rtol=rtol
+    )
+    assert not joined()
 
 
 @pytest.mark.parametrize("batches", [64, 65, 200, 1111])

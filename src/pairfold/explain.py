@@ -146,13 +146,21 @@ def explain(
     route = fold.route(operands, extent, bits) if extent.pairs else Route(fold.oriented, operands, fold.reduction)
     numbers = route.numbers(bits, result)
     vectors = cpu.vectors_of_few_rows(extent, bits, pattern)
+    joined = cpu.joins_batches(route.formulas, route.operands, extent, bits, pattern)
     plan = make_plan(
-        route.formulas, route.reduction, numbers, cpu.machine(), pattern is not None, contracted=route.contracted, vectors=vectors
+        route.formulas,
+        route.reduction,
+        numbers,
+        cpu.machine(),
+        pattern is not None,
+        contracted=route.contracted,
+        vectors=vectors,
+        joined=joined,
     )
     if what != "plan":
         code = cpu.emit(plan)
         return Listing(code if what == "llvm" else compile_assembly(code))
-    kernel = cpu.known(route.formulas, route.reduction, numbers, plan.sparse, route.contracted, vectors)
+    kernel = cpu.known(route.formulas, route.reduction, numbers, plan.sparse, route.contracted, vectors, joined)
     return _Account(fold, route, extent, pattern, plan, described, kernel.last if kernel else None).explanation()
 
 
@@ -213,13 +221,14 @@ class _Account:
     def explanation(self) -> Explanation:
         plan, extent = self.plan, self.extent
         blocks = self._blocks()
-        launch = cpu.launch_of(self.layout, Extent((max(1, extent.batches),), max(1, extent.kept), max(1, extent.reduced)), max(1, blocks))
+        sizes = Extent((max(1, extent.batches),), max(1, extent.kept), max(1, extent.reduced))
+        launch = cpu.launch_of(self.layout, sizes, None if self.pattern is None else max(1, blocks))
         sparse = None if self.pattern is None else self.pattern.pairs
         seconds = cpu.expected_seconds(self.layout, extent.batches, extent.kept, extent.reduced, sparse)
         threads = get_num_threads() if sum(seconds) >= ALONE_SECONDS else 1
         rate = peak.instructions_a_second(threads) * plan.schedule.lanes
         phases = {phase: s / threads for phase, s in zip(PHASES, seconds, strict=True)}
-        padded = extent.batches * blocks * plan.schedule.block * extent.reduced if self.pattern is None else self.pairs
+        padded = blocks * plan.schedule.block * extent.reduced if self.pattern is None else self.pairs
         phases["tile"] = padded * plan.operations / (TYPICAL * rate)
         limit = self.pairs * plan.operations / rate
         scratch = (threads if launch.shared else 1) * sum(launch.scratch) if extent.pairs else 0
@@ -262,8 +271,10 @@ class _Account:
         return "" if self.pattern is None else f", of which {self.pairs} take part"
 
     def _blocks(self) -> int:
-        """Blocks of rows of a batch."""
-        return self.layout.blocks(self.extent.kept) if self.pattern is None else len(self.pattern.blocks(self.plan.schedule.block))
+        """Blocks of rows: of all batches, or of one that a pattern takes."""
+        if self.pattern is None:
+            return self.layout.blocks(self.extent.batches, self.extent.kept)
+        return len(self.pattern.blocks(self.plan.schedule.block))
 
     # ---- what is computed
     def _formula(self) -> tuple[str, ...]:
@@ -284,11 +295,12 @@ class _Account:
 
     def _packed(self) -> tuple[str, ...]:
         h = self.plan.hoisted
-        sizes = self.layout.bytes(self.extent.kept, self.extent.reduced, 1)
+        batches = self.extent.batches
+        sizes = self.layout.bytes(batches, self.layout.blocks(batches, self.extent.kept), self.extent.reduced, 1)
         several = " and batch" if self.extent.batch else ""
         once = (f"once a {self.kept}{several}", f"once a {self.reduced}{several}", "once a batch" if several else "once")
         return tuple(
-            f"{when}: {self._contents(buffer)} ({_count(buffer.length, 'number')}, {_si(self.extent.batches * size, 'B')} in all)"
+            f"{when}: {self._contents(buffer)} ({_count(buffer.length, 'number')}, {_si(size, 'B')} in all)"
             for when, buffer, size in zip(once, (h.row, h.col, h.par), sizes, strict=False)
             if buffer.length
         )
@@ -336,7 +348,7 @@ class _Account:
         )
 
     def _tasks(self, launch: cpu.Launch, blocks: int, threads: int) -> str:
-        blocks *= self.extent.batches
+        blocks *= 1 if self.pattern is None else self.extent.batches
         parts = f", the {self.reduced}s of each in {launch.splits} parts" if launch.splits > 1 else ""
         made = f"{_count(blocks, 'block')} of {self.plan.schedule.block} {self.kept}s{parts}"
         return f"{made}, on {_count(threads, 'thread')}{'' if threads > 1 else ': waking another could take longer'}"

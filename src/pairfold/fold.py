@@ -160,7 +160,9 @@ class Fold:
             return
         route = self.route(operands, extent, bits)
         vectors = cpu.vectors_of_few_rows(extent, bits, pattern)
-        kernel = cpu.kernel(route.formulas, route.reduction, route.numbers(bits, result), pattern is not None, route.contracted, vectors)
+        joined = cpu.joins_batches(route.formulas, route.operands, extent, bits, pattern)
+        numbers = route.numbers(bits, result)
+        kernel = cpu.kernel(route.formulas, route.reduction, numbers, pattern is not None, route.contracted, vectors, joined)
         kernel(route.operands, outputs, extent, pattern)
         del route  # it keeps the centre, which the kernel knows by address alone
 

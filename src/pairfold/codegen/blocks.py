@@ -6,26 +6,36 @@ from collections.abc import Callable, Sequence
 
 from .builder import I1, I64, Value, loop
 from .frame import Frame
-from .layout import BLOCKS, RANGES, TABLE, Layout, M, N
+from .layout import BATCHES, BLOCKS, RANGES, TABLE, Layout, M, N
 
 FIRST, THERE, BEGIN, END = range(4)  # of a line of the table
 
 
 class Blocks:
-    """The blocks of a batch, for a function being emitted."""
+    """The blocks of a batch, for a function being emitted; where batches are joined, all rows are those of one."""
 
     def __init__(self, frame: Frame, layout: Layout):
         self.frame, self.layout = frame, layout
-        self.block = layout.plan.schedule.block
+        self.block, self.joined = layout.plan.schedule.block, layout.plan.schedule.joined
+
+    def batches(self) -> Value:
+        """How many there are that have blocks of their own."""
+        return I64(1) if self.joined else self.frame.word(BATCHES)
 
     def count(self) -> Value:
         """How many a batch has."""
         if self.layout.plan.sparse:
             return self.frame.word(self.layout.sparse(BLOCKS))
-        return self.frame.builder.udiv(self.frame.padded(self.frame.word(M), self.block), I64(self.block))
+        return self.frame.builder.udiv(self.frame.padded(self._all_rows(), self.block), I64(self.block))
+
+    def _all_rows(self) -> Value:
+        rows = self.frame.word(M)
+        return self.frame.builder.mul(self.frame.word(BATCHES), rows) if self.joined else rows
 
     def of_batch(self, number: Value) -> tuple[Value, Value]:
         """The batch that a block belongs to, and its number there."""
+        if self.joined:
+            return I64(0), number
         count = self.count()
         return self.frame.builder.udiv(number, count), self.frame.builder.urem(number, count)
 
@@ -34,7 +44,7 @@ class Blocks:
         if self.layout.plan.sparse:
             return self.entry(number, FIRST), self.entry(number, THERE)
         first = self.frame.builder.mul(number, I64(self.block))
-        return first, self.frame.builder.sub(self.frame.word(M), first)
+        return first, self.frame.builder.sub(self._all_rows(), first)
 
     def columns(self, number: Value, body: Callable[[Value, Value], None]) -> None:
         """Emit ``body(start, stop)`` for each range of columns that a block of a batch meets, in order."""

@@ -9,7 +9,7 @@ from .blocks import Blocks
 from .builder import I64, Value, loop
 from .evaluate import SHORT, Evaluator, Index
 from .frame import Frame
-from .layout import BATCHES, FINISH_BLOCKS, PARTIALS, SPLITS, Layout, M
+from .layout import FINISH_BLOCKS, PARTIALS, SPLITS, Layout, M
 from .pack import from_arrays
 from .partial import Partial, for_dim
 from .storage import stored
@@ -18,9 +18,9 @@ from .storage import stored
 def emit_finish(frame: Frame, layout: Layout) -> None:
     """The body of one task: `FINISH_BLOCKS` blocks of rows."""
     b = frame.builder
-    blocks = b.mul(frame.word(BATCHES), Blocks(frame, layout).count())
+    blocks = Blocks(frame, layout)
     first = b.mul(frame.task, I64(FINISH_BLOCKS))
-    last = frame.smaller(b.add(first, I64(FINISH_BLOCKS)), blocks)
+    last = frame.smaller(b.add(first, I64(FINISH_BLOCKS)), b.mul(blocks.batches(), blocks.count()))
     fields = layout.plan.fields
     types = [frame.m.lanes(I64) if f.kind == "index" else frame.m.of(f.kind) for f in fields]
     state = Partial.on_stack(frame, types, [f.dim for f in fields], 1)

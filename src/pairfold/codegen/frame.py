@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from llvmlite import ir
 
-from .builder import I8, I64, POINTER, Value, loop
+from .builder import I8, I32, I64, POINTER, Value, loop
 from .evaluate import Index
 from .mathlib import Maths
 
@@ -117,6 +117,13 @@ class Frame:
         if isinstance(count, ir.Constant):
             for k in range(count.constant):
                 b.store(self.m.lane(value, k), b.gep(base, [b.add(first, I64(k * step))], source_etype=scalar))
+            return
+        if step == 1 and "avx" in self.m.features and scalar in (ir.FloatType(), ir.DoubleType()):
+            lanes = ir.VectorType(I32, self.m.width)
+            filled = b.icmp_signed("<", ir.Constant(lanes, list(range(self.m.width))), self.m.splat(b.trunc(count, I32)))
+            place = b.gep(base, [first], source_etype=scalar)
+            name = f"llvm.masked.store.{self.m.suffix(scalar)}.p0"
+            self.m.intrinsic(name, VOID, [value, place, I32(bytes_of(scalar)), filled])
             return
         if value.type not in self._spare:
             self._spare[value.type] = self.allocate(value.type, 1, 64)

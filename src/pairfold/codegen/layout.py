@@ -2,7 +2,7 @@
 
 A kernel takes one array of 64-bit words, which the runtime fills and the code generator reads by the positions here.
 
-All buffers hold one batch after the other, and within a batch:
+All buffers hold one batch after the other, and within a batch (rows and partials of joined batches are those of one):
 
 - ``row``: for each block of rows, each component, the block's rows one after the other: one aligned vector load.
 - ``col``: for each column, its components one after the other: what a pair needs of a column is one stretch.
@@ -82,28 +82,28 @@ class Layout:
     def _field_bytes(self, field: int) -> int:
         return self.plan.fields[field].dim * self.plan.schedule.block * self.element_bytes(field)
 
-    def blocks(self, rows: int) -> int:
-        """Blocks of rows of a batch."""
-        return ceil_div(rows, self.plan.schedule.block)
+    def blocks(self, batches: int, rows: int) -> int:
+        """Blocks of rows of so many batches."""
+        s = self.plan.schedule
+        return ceil_div(batches * rows, s.block) if s.joined else batches * ceil_div(rows, s.block)
 
-    def bytes(self, rows: int, columns: int, splits: int, blocks: int | None = None) -> tuple[int, int, int, int]:
-        """Sizes of the packed rows, columns and parameters, and of the partials, for one batch; `blocks` of them, if they are a table's."""
+    def bytes(self, batches: int, blocks: int, columns: int, splits: int) -> tuple[int, int, int, int]:
+        """Sizes of the packed rows, columns and parameters, and of the partials, of so many batches with so many blocks in all."""
         h, s = self.plan.hoisted, self.plan.schedule
-        blocks = self.blocks(rows) if blocks is None else blocks
         return (
             blocks * s.block * h.row.length * self.real_bytes,
-            ceil_div(columns, s.lanes) * s.lanes * h.col.length * self.real_bytes,
-            h.par.length * self.real_bytes,
-            blocks * splits * self.partial_bytes(),
+            batches * ceil_div(columns, s.lanes) * s.lanes * h.col.length * self.real_bytes,
+            batches * h.par.length * self.real_bytes,
+            blocks * splits * self.partial_bytes() if splits > 1 else 0,
         )
 
     def tasks(self, batches: int, blocks: int, columns: int, splits: int) -> tuple[int, ...]:
-        """How many tasks each phase has, with so many blocks a batch."""
-        lanes, blocks = self.plan.schedule.lanes, batches * blocks
+        """How many tasks each phase has, with so many blocks in all."""
+        lanes = self.plan.schedule.lanes
         return (
             ceil_div(batches, PACK_VECTORS),
             ceil_div(blocks * self.plan.schedule.rows, PACK_VECTORS),
             ceil_div(batches * ceil_div(columns, lanes), PACK_VECTORS),
             blocks * splits,
-            ceil_div(blocks, FINISH_BLOCKS),
+            ceil_div(blocks, FINISH_BLOCKS) if splits > 1 else 0,  # else a tile writes results itself
         )

@@ -21,11 +21,13 @@ SHORT = 8  # numbers a row: up to so many are read and written whole registers a
 
 
 class Stretch(NamedTuple):
-    """Neighbouring rows that are neighbours in memory too: the first, how many there are, and the one that stands for those beyond."""
+    """Neighbouring rows that are neighbours in memory too: the first, how many there are, and the one that stands for those beyond, if
+    anybody looks at them.
+    """
 
     first: Value
     there: Value
-    last: Value
+    last: Value | None
 
 
 Rows = Sequence[Value] | Stretch
@@ -41,7 +43,8 @@ def emit_pack(frame: Frame, layout: Layout, buffer: Buffer, task: Value, a_task:
         "col": lambda: b.udiv(frame.padded(frame.word(N), lanes), I64(lanes)),
     }[buffer.name]()
     first = b.mul(task, I64(a_task))
-    last = frame.smaller(b.add(first, I64(a_task)), b.mul(frame.word(BATCHES), vectors))
+    batches = blocks.batches() if buffer.name == "row" else frame.word(BATCHES)
+    last = frame.smaller(b.add(first, I64(a_task)), b.mul(batches, vectors))
 
     def pack(number: Value, _: Sequence[Value]) -> Sequence[Value]:
         batch, vector = (number, I64(0)) if buffer.name == "par" else (b.udiv(number, vectors), b.urem(number, vectors))
@@ -61,7 +64,8 @@ def emit_pack(frame: Frame, layout: Layout, buffer: Buffer, task: Value, a_task:
         with b.if_else(in_line, likely=True) as (together, apart):
             with together:
                 count = frame.larger(I64(0), frame.smaller(b.sub(there, row), I64(lanes)))
-                rows = Stretch(b.add(start, row), b.trunc(count, I32), b.add(start, last))
+                # No pair is made of columns beyond the last.
+                rows = Stretch(b.add(start, row), b.trunc(count, I32), None if buffer.name == "col" else b.add(start, last))
                 _pack_vector(frame, layout, buffer, number, batch, rows)
             with apart:
                 one_by_one()
@@ -166,7 +170,8 @@ def from_arrays(
         start = frame.offset(frame.address(word + ADDRESS), offset)
         stride = frame.word(word + ROW_STRIDE)
         if v.axes and isinstance(numbers, Stretch):
-            begin, end = (frame.offset(start, b.mul(number, stride)) for number in (numbers.first, numbers.last))
+            begin = frame.offset(start, b.mul(numbers.first, stride))
+            end = None if numbers.last is None else frame.offset(start, b.mul(numbers.last, stride))
             components = load_vectors(m, begin, v.dim, numbers.there, end)
             together.update({(v.attrs[1], d): component for d, component in enumerate(components)})
         else:

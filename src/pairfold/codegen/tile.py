@@ -6,17 +6,20 @@ tile's partial meets the running one every `schedule.tile` columns, so that sums
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import reduce
+
+from llvmlite import ir
 
 from ..formula.graph import Node
 from ..reductions import Field
 from .blocks import Blocks
 from .builder import I1, I32, I64, Value, loop
 from .evaluate import Evaluator, Index, at
+from .finish import Finish
 from .frame import Frame
 from .insert import emit_insertion
-from .layout import ABORT, CHUNK, COL, PAR, PARTIALS, ROW, SPLITS, Layout, N
+from .layout import ABORT, CHUNK, COL, PAR, PARTIALS, ROW, SPLITS, Layout, M, N
 from .partial import Partial, identity
 
 REMAINDER = 4  # columns a step for what whole steps leave of sums that are rescaled
@@ -26,6 +29,9 @@ PRELOADED = 16  # row vectors that are worth keeping in registers across columns
 
 class Tile:
     """Emits the tile of a plan."""
+
+    # Where a vector has rows of two batches: which lanes have those of the later one, and how far its columns are from the other's.
+    later: tuple[Value, Value] | None = None
 
     def __init__(self, frame: Frame, layout: Layout):
         self.frame, self.layout, self.plan = frame, layout, layout.plan
@@ -39,9 +45,9 @@ class Tile:
         block, split = b.udiv(self.frame.task, splits), b.urem(self.frame.task, splits)
         blocks = Blocks(self.frame, self.layout)
         batch, in_batch = blocks.of_batch(block)
-        columns = b.mul(batch, self.frame.padded(self.frame.word(N), s.lanes))
         h = self.plan.hoisted
-        self.col_base = self.frame.element(self.frame.address(COL), b.mul(columns, I64(h.col.length)), self.layout.real_bytes)
+        of_batch = b.mul(self.frame.padded(self.frame.word(N), s.lanes), I64(h.col.length))
+        self.col_base = self.frame.element(self.frame.address(COL), b.mul(batch, of_batch), self.layout.real_bytes)
         self.par_base = self.frame.element(self.frame.address(PAR), b.mul(batch, I64(h.par.length)), self.layout.real_bytes)
         row_block = b.mul(block, I64(self.plan.hoisted.row.length * s.block))
         self.row_base = self.frame.element(self.frame.address(ROW), row_block, self.layout.real_bytes)
@@ -56,8 +62,28 @@ class Tile:
             start, stop = self.frame.larger(start, self.first), self.frame.smaller(stop, last)
             loop(b, start, stop, s.tile, (), lambda at, _: self._one_tile(at, stop))
 
-        blocks.columns(in_batch, walk)
-        self._write(block, split)
+        if s.joined:
+            self._walk_joined(blocks, block, of_batch, walk)
+        else:
+            blocks.columns(in_batch, walk)
+        self._finish(blocks, batch, in_batch, block, split)
+
+    def _walk_joined(self, blocks: Blocks, block: Value, of_batch: Value, walk: Callable[[Value, Value], None]) -> None:
+        """The columns of the batch, or of the two, that a vector has rows of."""
+        b, width = self.b, self.m.width
+        first, there = blocks.rows(block)
+        rows = self.frame.word(M)
+        batch = b.udiv(first, rows)
+        until = b.sub(b.mul(b.add(batch, I64(1)), rows), first)  # the rows of the later one begin there
+        self.col_base = self.frame.element(self.col_base, b.mul(batch, of_batch), self.layout.real_bytes)
+        lanes = ir.Constant(ir.VectorType(I32, width), list(range(width)))
+        with b.if_else(b.icmp_signed("<", until, self.frame.smaller(there, I64(width)))) as (two, one):
+            with two:
+                self.later = b.icmp_signed(">=", lanes, self.m.splat(b.trunc(until, I32))), of_batch
+                blocks.columns(block, walk)
+                self.later = None
+            with one:
+                blocks.columns(block, walk)
 
     def _allocate(self) -> None:
         """The partials that live in memory."""
@@ -83,7 +109,12 @@ class Tile:
             return [b.load(self.frame.element(self._packed_row(r), place, bytes), typ=self.m.real, align=align) for r in rows]
         if buffer == "col":
             place = b.add(component, I64(column * self.column_length))
-            return [self.m.splat(b.load(self.frame.element(self.column, place, bytes), typ=self.m.scalar))]
+            value = self.m.splat(b.load(self.frame.element(self.column, place, bytes), typ=self.m.scalar))
+            if self.later:
+                lanes, apart = self.later
+                of_later = b.load(self.frame.element(self.column, b.add(place, apart), bytes), typ=self.m.scalar)
+                value = b.select(lanes, self.m.splat(of_later), value)
+            return [value]
         if buffer == "par":
             return [self.m.splat(b.load(self.frame.element(self.par_base, component, bytes), typ=self.m.scalar))]
         if buffer == "index":
@@ -269,6 +300,22 @@ class Tile:
         if not self.schedule.state_in_registers:
             return []
         return [[[next(values) for _ in self.rows] for _ in range(f.dim)] for f in self.plan.tile_fields]
+
+    def _finish(self, blocks: Blocks, batch: Value, in_batch: Value, block: Value, split: Value) -> None:
+        """Results where the columns are in one part, else a partial."""
+        b = self.b
+        with b.if_else(b.icmp_unsigned("==", self.frame.word(SPLITS), I64(1))) as (whole, part):
+            with whole:
+                first, there = blocks.rows(in_batch)
+
+                def write(r: Value, _: Sequence[Value]) -> Sequence[Value]:
+                    within = b.mul(r, I64(self.m.width))
+                    Finish(self.frame, self.layout, self.total, r).write(batch, b.add(first, within), b.sub(there, within))
+                    return ()
+
+                loop(b, I64(0), I64(len(self.rows)), 1, (), write)
+            with part:
+                self._write(block, split)
 
     def _write(self, block: Value, split: Value) -> None:
         """The partial of this block and split to memory; indices become 64-bit column numbers."""

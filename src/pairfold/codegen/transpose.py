@@ -10,8 +10,9 @@ from llvmlite import ir
 from .builder import I32, Value
 
 
-def load_vectors(m: Any, place: Value, dim: int, there: Value, last: Value) -> list[Value]:
-    """The components of the `there` vectors of numbers from `place` on, no more than lanes; lanes beyond repeat the vector at `last`.
+def load_vectors(m: Any, place: Value, dim: int, there: Value, last: Value | None) -> list[Value]:
+    """The components of the `there` vectors of numbers from `place` on, no more than lanes; lanes beyond repeat the vector at `last`, or
+    are anything.
 
     No number beyond them is read.
     """
@@ -32,9 +33,11 @@ def load_vectors(m: Any, place: Value, dim: int, there: Value, last: Value) -> l
     alive = below(0, there)
     components = []
     for d in range(dim):
-        repeated = m.splat(b.load(b.gep(last, [I32(d)], source_etype=scalar), typ=scalar))
         found = _gathered(m, loaded, [divmod(row * dim + d, width) for row in range(width)])
-        components.append(b.select(alive, found, repeated))
+        if last is not None:
+            repeated = m.splat(b.load(b.gep(last, [I32(d)], source_etype=scalar), typ=scalar))
+            found = b.select(alive, found, repeated)
+        components.append(found)
     return components
 
 

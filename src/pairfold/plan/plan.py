@@ -15,6 +15,7 @@ from .schedule import Machine, Schedule, choose, repetitions
 from .separate import Separated, separate
 from .slices import sliced
 
+_BY_COMPONENTS = ("leaf", "elementwise", "reduce", "index", "number")  # operators that read columns number by number
 _SUMS = ("add", "sub", "sum")  # what a product is fused with
 
 
@@ -205,6 +206,7 @@ def make_plan(
     contracted: bool = False,
     length: int | None = None,
     vectors: int = 0,
+    joined: bool = False,
 ) -> Plan:
     """Plan a reduction over columns.
 
@@ -222,6 +224,8 @@ def make_plan(
         Whether differences are inner products of small vectors: factors may then be multiplied into them, and differences parted.
     vectors : int
         Where rows are few: how many vectors hold them all.
+    joined : bool
+        Whether rows of all batches follow one another in memory, few of each; nothing comes of it where a tile needs its batch's own.
     """
     closely = isinstance(reduction, Sum) and reduction.careful and numbers.bits == 32 and machine.name == "cpu"
     chosen = specialise(simplify(expand(formulas)), closely)
@@ -236,6 +240,9 @@ def make_plan(
         chosen = simplify((separated.formula,))
     hoisted = hoist(to_base_two(chosen) if "exp" in base_two else chosen)
     schedule = choose(hoisted, reduction, numbers.bits, machine)
-    if vectors:
+    if joined and schedule.family == "direct" and not (reduction.guarded or hoisted.par.length or separated):
+        by_components = all(n.op.structure in _BY_COMPONENTS for n in topological(hoisted.body))
+        schedule = schedule.for_joined_batches() if by_components else schedule
+    if vectors and not schedule.joined:
         schedule = schedule.for_few_rows(vectors)
     return Plan(formulas, reduction, numbers, hoisted, schedule, sparse, separated, condition, length, base_two, contracted)

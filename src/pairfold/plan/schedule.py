@@ -72,6 +72,8 @@ class Schedule:
         Whether the columns of a step are combined before they meet the partial: a running sum is rounded less often.
     abreast : int
         Vectors of rows that share a step, where it is not all: the others take their turns with the same tile of columns.
+    joined : bool
+        Whether rows of all batches follow one another, so that a vector may have those of two.
     components, stretch : int
         Of a product, components of the result that are summed at once, and columns of which numbers are kept.
     why : tuple of str
@@ -91,6 +93,7 @@ class Schedule:
     rescaled: bool = False
     gathered: bool = False
     abreast: int = 0
+    joined: bool = False
     components: int = 0
     stretch: int = 0
     why: tuple[str, ...] = field(default=(), compare=False, repr=False)
@@ -115,6 +118,12 @@ class Schedule:
             columns = min(8, columns * self.group // min(self.group, vectors))  # so that as many sums are under way
         shape = f"all rows are in {vectors} {'vector' if vectors == 1 else 'vectors'}, less than the {self.rows} that a block has otherwise"
         return replace(self, rows=vectors, columns=columns, why=(shape, *self.why[1:]))
+
+    def for_joined_batches(self) -> Schedule:
+        """A tile for batches of so few rows that the last vector of each would be half empty, where rows of all follow one another."""
+        why = "rows of all batches follow one another: a vector that has some of two meets the columns of both, each lane its own"
+        few = self.for_few_rows(1)
+        return replace(few, joined=True, why=(why, *few.why[1:]))
 
 
 UNROLL = 8

@@ -15,7 +15,7 @@ import numpy as np
 from ..codegen.cpu import ALONE, SHARES, emit_module
 from ..codegen.layout import ALIGNMENT, INDEX_BYTES, OFFSETS, PARTIALS, PHASES, ROW, Layout, ceil_div
 from ..codegen.storage import BYTES
-from ..formula.graph import Node, fingerprint
+from ..formula.graph import I, Node, fingerprint, variables
 from ..plan.plan import Numbers, Plan, make_plan
 from ..plan.schedule import Machine
 from ..reductions import Reduction
@@ -37,6 +37,7 @@ SHARE_BYTES = 1 << 16
 FEWEST_SHARES = 64
 OFFSET_BYTES = 8
 MOST_FEW = 4  # vectors of rows: no tile owns more
+MOST_JOINED = 8  # vectors of rows of a batch, of which the last is nearly empty, that are worth a kernel
 LONG_RANGE = 32  # vectors of rows, from which on empty places in the last block of a range are not worth a kernel
 PAIRS_WORTH_A_KERNEL = 1 << 18
 LONGEST_SPLIT = 1 << 30  # within a split, columns are numbered by 32-bit integers
@@ -192,7 +193,7 @@ class Kernel:
             del control, words  # as above
             return
         for phase, count, expected in zip(PHASES, tasks, seconds, strict=True):
-            if phase in self.functions:
+            if count and phase in self.functions:
                 with progress.bar(phase == "tile", pairs, count, expected) as report:
                     threads.run(self.functions[phase], start, count, expected, report)
         del words
@@ -214,9 +215,12 @@ def emit(plan: Plan) -> str:
 def launch_of(layout: Layout, extent: Extent, blocks: int | None = None, pairs: int | None = None) -> Launch:
     """How a call of these sizes is cut up; with so many blocks and pairs a batch, if they are a pattern's."""
     (batches, rows, columns), plan = (extent.batches, *extent[1:]), layout.plan
-    blocks = layout.blocks(rows) if blocks is None else blocks
-    splits, chunk = split_columns(batches * blocks, columns, plan.schedule.tile)
-    sizes = layout.bytes(rows, columns, splits, blocks)
+
+    def blocks_of(count: int) -> int:
+        return layout.blocks(count, rows) if blocks is None else count * blocks
+
+    splits, chunk = split_columns(blocks_of(batches), columns, plan.schedule.tile)
+    sizes = layout.bytes(1, blocks_of(1), columns, splits)
     a_turn = min(SHARE_BYTES // sum(sizes), batches // FEWEST_SHARES)
     shared = a_turn > 0
     if not shared:
@@ -227,7 +231,7 @@ def launch_of(layout: Layout, extent: Extent, blocks: int | None = None, pairs: 
         cut.append((batches - rest, rest, 1))
     return Launch(
         splits,
-        tuple(ceil_div(a_turn * size, ALIGNMENT) * ALIGNMENT for size in sizes),
+        tuple(ceil_div(size, ALIGNMENT) * ALIGNMENT for size in layout.bytes(a_turn, blocks_of(a_turn), columns, splits)),
         tuple(rows * r.dim * (INDEX_BYTES if r.kind == "index" else BYTES[plan.numbers.result]) for r in plan.results),
         shared,
         tuple(
@@ -236,7 +240,7 @@ def launch_of(layout: Layout, extent: Extent, blocks: int | None = None, pairs: 
                 count,
                 repeats,
                 (count, rows, columns, splits, chunk),
-                layout.tasks(count, blocks, columns, splits),
+                layout.tasks(count, blocks_of(count), columns, splits),
                 expected_seconds(layout, repeats * count, rows, columns, pairs),
             )
             for first, count, repeats in cut
@@ -247,12 +251,12 @@ def launch_of(layout: Layout, extent: Extent, blocks: int | None = None, pairs: 
 def expected_seconds(layout: Layout, batches: int, rows: int, columns: int, pairs: int | None = None) -> tuple[float, ...]:
     """How long each phase would take one thread, good to a factor of a few; with so many pairs a batch, if they are a pattern's."""
     plan, packed = layout.plan, layout.plan.hoisted
-    pairs = layout.blocks(rows) * plan.schedule.block * columns if pairs is None else pairs
+    all_pairs = layout.blocks(batches, rows) * plan.schedule.block * columns if pairs is None else batches * pairs
     return (
         batches * packed.par.length / PACKED_A_SECOND,
         batches * rows * packed.row.length / PACKED_A_SECOND,
         batches * columns * packed.col.length / PACKED_A_SECOND,
-        batches * pairs * plan.operations / OPERATIONS_A_SECOND,
+        all_pairs * plan.operations / OPERATIONS_A_SECOND,
         batches * rows * sum(f.dim for f in plan.fields) / PACKED_A_SECOND,
     )
 
@@ -284,6 +288,18 @@ def vectors_of_few_rows(extent: Extent, bits: int, pattern: Pattern | None = Non
     return 1 if vectors < MOST_FEW else MOST_FEW
 
 
+def joins_batches(formulas: Sequence[Node], operands: Sequence[Operand], extent: Extent, bits: int, pattern: Pattern | None = None) -> bool:
+    """Whether rows of all batches may be taken one after the other: they are in memory, and fill vectors that would be half empty."""
+    rows, lanes = extent.kept, host().vector_bits // bits
+    if pattern is not None or extent.batches == 1 or not lanes <= rows <= MOST_JOINED * lanes or extent.pairs < PAIRS_WORTH_A_KERNEL:
+        return False
+    if -rows % lanes <= lanes // 2:  # what a vector with rows of two batches costs more
+        return False
+    numbers = np.arange(extent.batches) * rows
+    of_rows = [operands[v.attrs[1]] for v in variables(formulas) if v.axes == I]
+    return all(np.array_equal(o.offsets, o.row_stride * numbers) for o in of_rows)
+
+
 def known(
     formulas: tuple[Node, ...],
     reduction: Reduction,
@@ -291,9 +307,10 @@ def known(
     sparse: bool = False,
     contracted: bool = False,
     vectors: int = 0,
+    joined: bool = False,
 ) -> Kernel | None:
     """The kernel, if this process has used it."""
-    return _kernels.get((formulas, reduction, numbers, sparse, contracted, vectors))
+    return _kernels.get((formulas, reduction, numbers, sparse, contracted, vectors, joined))
 
 
 def kernel(
@@ -303,15 +320,16 @@ def kernel(
     sparse: bool = False,
     contracted: bool = False,
     vectors: int = 0,
+    joined: bool = False,
 ) -> Kernel:
-    """The kernel that reduces formulas over their columns; compiled on first use."""
-    key = (formulas, reduction, numbers, sparse, contracted, vectors)
+    """The kernel that reduces formulas over their columns; compiled on first use. See `make_plan`."""
+    key = (formulas, reduction, numbers, sparse, contracted, vectors, joined)
     with _lock:
         found = _kernels.get(key)
         if found is not None:
             _kernels.move_to_end(key)
             return found
-    made = Kernel(make_plan(formulas, reduction, numbers, machine(), sparse, contracted=contracted, vectors=vectors))
+    made = Kernel(make_plan(formulas, reduction, numbers, machine(), sparse, contracted=contracted, vectors=vectors, joined=joined))
     with _lock:
         _kernels[key] = made
         while len(_kernels) > KERNELS_KEPT:

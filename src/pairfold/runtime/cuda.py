@@ -375,7 +375,7 @@ class Kernel:
         partials = batches * blocks * splits * groups * a_block * sum(sizes)
         if splits * groups == 1 and not needs_partials(plan):
             partials = 0
-        packed: Sequence[int] = layout.bytes(rows, columns, 1)[:3] if s.packed else (0, 0, 0)
+        packed: Sequence[int] = layout.bytes(batches, layout.blocks(batches, rows), columns, 1)[:3] if s.packed else (0, 0, 0)
         packs: list[tuple[str, int]] = []
         if s.packed:
             counts_of = {"par": 1, "row": ceil_div(rows, s.block) * s.block, "col": columns}
@@ -386,7 +386,7 @@ class Kernel:
         return Launch(
             (batches, rows, columns, splits, chunk, shift, tile, ceil_div(chunk, tile), a_block, groups),
             (beside.bit_length() - 1, ceil_div(splits, finish_groups), 0, a_block, groups),
-            (*(batches * size for size in packed), partials),
+            (*packed, partials),
             tuple(packs),
             (blocks, splits, batches),
             (tile + 1) * groups * column_bytes,
