@@ -25,6 +25,11 @@ CASES = [
     (lambda: where(Vi(X), np.ones(2), 0), ValueError, ["inner dimensions 3 and 2 and 1", "where(x0, p1, 0)"]),
     (lambda: Vi(X).extract(2, 2), ValueError, ["components 2 to 3", "dimension 3", "x0[2:4]", "(5, 1, 3)"]),
     (lambda: K.logsumexp(1, weight=np.ones((1, 9))), ValueError, ["7 and 9 along axis 1"]),
+    (lambda: (X_I * Y_J).logsumexp(1, weight=Vj(Y[:, :2])), ValueError, ["logsumexp of 3 numbers", "(5, 7, 3)", "not of 2", "K | L"]),
+    (lambda: (X_I * Y_J).sumsoftmaxweight(Vj(Y[:, :2])), ValueError, ["sumsoftmaxweight of 3 numbers", "not of 2"]),
+    (lambda: (X_I * Y_J).grad(X_I, np.ones(2)), ValueError, ["(1, 1, 2)", "a cotangent has one number a pair or 3"]),
+    (lambda: (X_I * Y_J).diff(X_I, np.ones(2)), ValueError, ["(1, 1, 2)", "a tangent has one number or 3"]),
+    (lambda: X_I + Vi(np.ones((4, 3))), ValueError, ["5 and 4 along axis 0", "x0, x1"]),
     # ---- a dense matrix where vectors were meant
     (lambda: LazyTensor(np.ones((5, 7))), ValueError, ["(5, 7)", "x[:, None, :]", "x[None, :, :]", "axis=0 or 1"]),
     (lambda: K * np.ones((5, 7)), ValueError, ["(5, 7)", "x[:, None, :]"]),

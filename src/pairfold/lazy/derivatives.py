@@ -58,7 +58,10 @@ class Derivatives(Symbolic):
         parts = self._find(variable)
 
         def derive(formula: Node, along: tuple[Node, ...]) -> Node:
-            g = concat(*(to_dim(part, formula.dim // len(along)) for part in along))
+            dim = formula.dim // len(along)
+            if any(part.dim not in (1, dim) for part in along):
+                raise ValueError(f"a cotangent has one number a pair or {dim}, as what is derived")
+            g = concat(*(to_dim(part, dim) for part in along))
             found = vjp(formula, parts, g)
             return concat(*(zeros(v.dim) if d is None else d for v, d in zip(parts, found, strict=True)))
 
@@ -90,6 +93,9 @@ class Derivatives(Symbolic):
         parts = self._find(variable)
 
         def derive(formula: Node, along: tuple[Node, ...]) -> Node:
+            for v, t in zip(parts, along, strict=True):
+                if t.dim not in (1, v.dim):
+                    raise ValueError(f"a tangent has one number or {v.dim}, as the variable")
             tangents = {v: spread_to(t, v.dim) for v, t in zip(parts, along, strict=True)}
             return jvp(formula, tangents) or zeros(formula.dim)
 
@@ -106,7 +112,7 @@ class Derivatives(Symbolic):
         try:
             found = derive(formula, _parts(along) if beside._complex else (along,))
         except ValueError as error:
-            raise ValueError(f"shapes {self.shape} and {other.shape} do not fit: {error}") from None
+            raise ValueError(f"a derivative of {self.shape} along {other.shape}: shapes do not fit, {error}") from None
         return whole._with(found, like._inner, type(like))
 
     def grad_matrix(self, variable: LazyTensor) -> LazyTensor:

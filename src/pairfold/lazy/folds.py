@@ -161,13 +161,26 @@ class Folds(Symbolic):
             raise ValueError(f"{name} takes one axis or several different ones, not {axis}, of {self.shape}")
         return chosen
 
+    def _with_weight(self, name: str, weight: Any) -> tuple[list[Node], Any]:
+        """The formulas over common leaves, that of a weight too where there is one."""
+        if weight is None:
+            return [self.formula], self
+        formulas, whole = merge((self, weight))
+        dims = {f.dim for f in formulas} - {1}
+        if len(dims) > 1:
+            raise ValueError(
+                f"{name.removesuffix('_weight')} of {formulas[0].dim} numbers a pair, {self.shape}, takes weights of as many or of one, not of {formulas[1].dim}: "
+                "if each pair is to have one exponent, sum or multiply (K | L) along the last axis first"
+            )
+        return formulas, whole
+
     def _along_one(self, reduction: Reduction, axis: Axis, keepdims: bool = False, weight: Any = None) -> Any:
         """A reduction that runs along the rows or along the columns."""
         name = reduction.name
         chosen = self._axis(name, axis[0] if isinstance(axis, tuple) and len(axis) == 1 else axis, None)  # type: ignore[arg-type]
         if chosen == INNER:
             raise ValueError(f"{name} runs along the rows or the columns of {self.shape}, not along its inner axis")
-        formulas, whole = merge((self,) if weight is None else (self, weight))
+        formulas, whole = self._with_weight(name, weight)
         results = whole._run(tuple(formulas), reduction, chosen)
         if not keepdims:
             return results
@@ -182,7 +195,7 @@ class Folds(Symbolic):
             if not of_vectors:
                 raise ValueError(f"{name} runs along the rows or the columns of {self.shape}, not along its inner axis")
             return self._apply(name, inner=keepdims)
-        formulas, whole = merge((self,) if weight is None else (self, weight))
+        formulas, whole = self._with_weight(name, weight)
         if INNER in axes and of_vectors:  # of each pair first: less to accumulate
             result = whole._apply(name, inner=False)._total(reduction, axes - {INNER})
         else:
@@ -418,7 +431,7 @@ class Folds(Symbolic):
         axes = self._axes(reduction.name, axis)
         if len(axes) == 1:
             return self._along_one(reduction, axis, keepdims, weight)
-        formulas, whole = merge((self, weight))
+        formulas, whole = self._with_weight(reduction.name, weight)
         assert whole._kind is not None
         module, dtype = whole._kind.backend.module, whole._kind.backend.real(whole._kind.dtype)
         # The mean of those of rows or columns, as the sums of their exponentials have it.

@@ -390,6 +390,15 @@ def merge(parts: Sequence[Any]) -> tuple[list[Node], LazyTensor]:
         shown = " and ".join(map(repr, lazies))
         raise TypeError(f"this takes real numbers alone, or complex ones alone, not {shown}")
     kind, batch, lengths = _check(lazies)
+    formulas, leaves = over_common_leaves(lazies)
+    whole = symbolic[0]._with(formulas[0], any(lazy._inner for lazy in lazies))
+    whole.leaves, whole._kind, whole._batch, whole._lengths = tuple(leaves), kind, batch, lengths
+    whole._mask = _common_mask(lazies)
+    return formulas, whole
+
+
+def over_common_leaves(lazies: Sequence[Symbolic]) -> tuple[list[Node], list[Leaf]]:
+    """The formulas of several LazyTensors, in which each array has one number, and the arrays."""
     leaves = list(lazies[0].leaves)
     formulas = [lazies[0].formula]
     for lazy in lazies[1:]:
@@ -400,10 +409,7 @@ def merge(parts: Sequence[Any]) -> tuple[list[Node], LazyTensor]:
                 leaves.append(leaf)
             numbers.append(place)
         formulas.append(lazy.formula if numbers == list(range(len(numbers))) else renumber((lazy.formula,), tuple(numbers))[0])
-    whole = symbolic[0]._with(formulas[0], any(lazy._inner for lazy in lazies))
-    whole.leaves, whole._kind, whole._batch, whole._lengths = tuple(leaves), kind, batch, lengths
-    whole._mask = _common_mask(lazies)
-    return formulas, whole
+    return formulas, leaves
 
 
 def _check(lazies: Sequence[Symbolic]) -> tuple[Kind | None, tuple[int, ...], Lengths]:
@@ -414,7 +420,7 @@ def _check(lazies: Sequence[Symbolic]) -> tuple[Kind | None, tuple[int, ...], Le
 
     def misfit(a: Any, b: Any, where: str) -> ValueError:
         shapes = " and ".join(str(z.shape) for z in lazies)
-        written = ", ".join(to_string(z.formula) for z in lazies)
+        written = ", ".join(map(to_string, over_common_leaves(lazies)[0]))
         return ValueError(f"shapes {shapes} do not broadcast: {a} and {b} along {where}, in {written}")
 
     for lazy in lazies:
