@@ -220,11 +220,11 @@ def launch_of(layout: Layout, extent: Extent, blocks: int | None = None, pairs: 
         return layout.blocks(count, rows) if blocks is None else count * blocks
 
     splits, chunk = split_columns(blocks_of(batches), columns, plan.schedule.tile)
-    sizes = layout.bytes(1, blocks_of(1), columns, splits)
-    a_turn = min(SHARE_BYTES // sum(sizes), batches // FEWEST_SHARES)
+    a_batch = max(1, sum(layout.bytes(1, blocks_of(1), columns, splits)))
+    a_turn = min(SHARE_BYTES // a_batch, batches // FEWEST_SHARES)
     shared = a_turn > 0
     if not shared:
-        a_turn = min(batches, max(1, SCRATCH_BYTES // sum(sizes)))
+        a_turn = min(batches, max(1, SCRATCH_BYTES // a_batch))
     whole, rest = divmod(batches, a_turn)
     cut = [(0, a_turn, whole)] if shared else [(k * a_turn, a_turn, 1) for k in range(whole)]
     if rest:
