@@ -17,7 +17,8 @@ class Explained(Folds):
     def explain(self, what: str = "plan", *, reduction: str = "sum", **arguments: Any) -> Explanation | Listing:
         """How a reduction is computed on these data, and why so: what is packed, the tile, the work and the time it takes.
 
-        Nothing is reduced. The computer's limit is measured the first time, which takes some hundredths of a second.
+        Nothing is reduced. The computer's limit is measured the first time, which takes some hundredths of a second. The plan is the
+        CPU's, whatever backend is asked for.
 
         Parameters
         ----------
