@@ -169,8 +169,8 @@ class Folds(Symbolic):
         dims = {f.dim for f in formulas} - {1}
         if len(dims) > 1 and not whole._complex:  # complex numbers have no such reductions, which is said where they are run
             raise ValueError(
-                f"{name.removesuffix('_weight')} of {formulas[0].dim} numbers a pair, {self.shape}, takes weights of as many or of one, not of {formulas[1].dim}: "
-                "if each pair is to have one exponent, sum or multiply (K | L) along the last axis first"
+                f"{name.removesuffix('_weight')} of {formulas[0].dim} numbers a pair, {self.shape}, takes weights of as many or of one, "
+                f"not of {formulas[1].dim}: if each pair is to have one exponent, sum or multiply (K | L) along the last axis first"
             )
         return formulas, whole
 
