@@ -276,7 +276,8 @@ class Folds(Symbolic):
         Parameters
         ----------
         axis, dim : int or tuple of int, optional
-            0 for the rows, 1 for the columns (after batch axes), -1 or 2 for the inner axis where there is one; all by default.
+            0 for the rows, 1 for the columns (after batch axes), -1 or 2 for the inner axis where there is one; all by default. Batch axes
+            stay: reduce the result along them.
         keepdims, keepdim : bool
             Whether axes that are reduced stay, of length 1.
         accumulate, dtype_acc, use_double_acc, sum_scheme
@@ -399,7 +400,8 @@ class Folds(Symbolic):
         axis, keepdims, accumulate
             As for `sum`. Along the inner axis together with others alone.
         weight : LazyTensor or array, optional
-            Of one component or as many as self; the result then has as many as the longer.
+            Of one component or as many as self; the result then has as many as the longer, along an inner axis if one of them has that
+            axis, be it of length 1.
         """
         accumulation = accumulation_of(**accuracy)
         plain = LogSumExp(accumulation)
@@ -414,7 +416,8 @@ class Folds(Symbolic):
         Parameters
         ----------
         weight : LazyTensor or array
-            Of one component or as many as self; the result then has as many as the longer.
+            Of one component or as many as self; the result then has as many as the longer, along an inner axis if one of them has that
+            axis, be it of length 1.
         axis, keepdims, accumulate
             As for `sum`. Along the inner axis together with others alone.
 
