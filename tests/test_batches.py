@@ -184,6 +184,7 @@ def test_no_batches_and_empty_ones():
     np.testing.assert_array_equal(empty.sum(2), np.zeros((2, 4)))
 
 
+@pytest.mark.cpu
 @pytest.mark.parametrize("batches", [3, 70, 513])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("vectors", [1, 3])
