@@ -132,6 +132,11 @@ class Lanes:
         """The same lanes with another number in one of them."""
         return scalar if self.width == 1 else self.builder.insert_element(value, scalar, I32(k))
 
+    def below(self, count: Value, first: int = 0) -> Value:
+        """Which lanes, numbered from `first` on, have a number below a 32-bit integer."""
+        numbers = ir.Constant(ir.VectorType(I32, self.width), [first + k for k in range(self.width)])
+        return self.builder.icmp_signed("<", numbers, self.splat(count))
+
     def splat(self, scalar: Value) -> Value:
         """A scalar value of any type, copied to every lane."""
         if self.width == 1:

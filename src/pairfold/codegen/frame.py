@@ -119,8 +119,7 @@ class Frame:
                 b.store(self.m.lane(value, k), b.gep(base, [b.add(first, I64(k * step))], source_etype=scalar))
             return
         if step == 1 and "avx" in self.m.features and scalar in (ir.FloatType(), ir.DoubleType()):
-            lanes = ir.VectorType(I32, self.m.width)
-            filled = b.icmp_signed("<", ir.Constant(lanes, list(range(self.m.width))), self.m.splat(b.trunc(count, I32)))
+            filled = self.m.below(b.trunc(count, I32))
             place = b.gep(base, [first], source_etype=scalar)
             name = f"llvm.masked.store.{self.m.suffix(scalar)}.p0"
             self.m.intrinsic(name, VOID, [value, place, I32(bytes_of(scalar)), filled])

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import reduce
 
-from llvmlite import ir
-
 from ..formula.graph import Node
 from ..reductions import Field
 from .blocks import Blocks
@@ -30,8 +28,8 @@ PRELOADED = 16  # row vectors that are worth keeping in registers across columns
 class Tile:
     """Emits the tile of a plan."""
 
-    # Where a vector has rows of two batches: which lanes have those of the later one, and how far its columns are from the other's.
-    later: tuple[Value, Value] | None = None
+    # Where a vector has rows of two batches: which lanes have those of the first, and how far the columns of the later one are from its.
+    two: tuple[Value, Value] | None = None
 
     def __init__(self, frame: Frame, layout: Layout):
         self.frame, self.layout, self.plan = frame, layout, layout.plan
@@ -70,18 +68,17 @@ class Tile:
 
     def _walk_joined(self, blocks: Blocks, block: Value, of_batch: Value, walk: Callable[[Value, Value], None]) -> None:
         """The columns of the batch, or of the two, that a vector has rows of."""
-        b, width = self.b, self.m.width
+        b = self.b
         first, there = blocks.rows(block)
         rows = self.frame.word(M)
         batch = b.udiv(first, rows)
         until = b.sub(b.mul(b.add(batch, I64(1)), rows), first)  # the rows of the later one begin there
         self.col_base = self.frame.element(self.col_base, b.mul(batch, of_batch), self.layout.real_bytes)
-        lanes = ir.Constant(ir.VectorType(I32, width), list(range(width)))
-        with b.if_else(b.icmp_signed("<", until, self.frame.smaller(there, I64(width)))) as (two, one):
+        with b.if_else(b.icmp_signed("<", until, self.frame.smaller(there, I64(self.m.width)))) as (two, one):
             with two:
-                self.later = b.icmp_signed(">=", lanes, self.m.splat(b.trunc(until, I32))), of_batch
+                self.two = self.m.below(b.trunc(until, I32)), of_batch
                 blocks.columns(block, walk)
-                self.later = None
+                self.two = None
             with one:
                 blocks.columns(block, walk)
 
@@ -110,10 +107,10 @@ class Tile:
         if buffer == "col":
             place = b.add(component, I64(column * self.column_length))
             value = self.m.splat(b.load(self.frame.element(self.column, place, bytes), typ=self.m.scalar))
-            if self.later:
-                lanes, apart = self.later
+            if self.two:
+                of_first, apart = self.two
                 of_later = b.load(self.frame.element(self.column, b.add(place, apart), bytes), typ=self.m.scalar)
-                value = b.select(lanes, self.m.splat(of_later), value)
+                value = b.select(of_first, value, self.m.splat(of_later))
             return [value]
         if buffer == "par":
             return [self.m.splat(b.load(self.frame.element(self.par_base, component, bytes), typ=self.m.scalar))]

@@ -18,19 +18,14 @@ def load_vectors(m: Any, place: Value, dim: int, there: Value, last: Value | Non
     """
     b, width, scalar = m.builder, m.width, m.scalar
     name = f"llvm.masked.load.{m.suffix()}.p0"
-    lanes = ir.VectorType(I32, width)
-
-    def below(first: int, count: Value) -> Value:
-        numbers = ir.Constant(lanes, [first + k for k in range(width)])
-        return b.icmp_signed("<", numbers, m.splat(count))
 
     def load(k: int) -> Value:
         address = b.gep(place, [I32(k * width)], source_etype=scalar)
-        return m.intrinsic(name, m.real, [address, I32(m.bits // 8), below(k * width, numbers), m.const(0.0)])
+        return m.intrinsic(name, m.real, [address, I32(m.bits // 8), m.below(numbers, k * width), m.const(0.0)])
 
     numbers = b.mul(there, I32(dim))
     loaded = [load(k) for k in range(dim)]
-    alive = below(0, there)
+    alive = None if last is None else m.below(there)
     components = []
     for d in range(dim):
         found = _gathered(m, loaded, [divmod(row * dim + d, width) for row in range(width)])
