@@ -145,7 +145,9 @@ def test_a_gpu_too_old(monkeypatch, fresh):
 
 
 def test_a_call_fills_in_addresses(monkeypatch, fresh):
-    """Each phase gets its own words, with where the operands, the outputs and scratch memory lie; the template stays as it was."""
+    """Each phase gets its own words, with where the operands and scratch memory lie, the last one with where the results do, which are
+    asked for when the others are queued; the template stays as it was.
+    """
     launches, kept = [], []
 
     def launch(function, *shape_and_rest):
@@ -170,7 +172,12 @@ def test_a_call_fills_in_addresses(monkeypatch, fresh):
     queue = cuda.Queue(0, 9, allocate, None, None)
     for addresses, outputs in (([1000, 2000], [3000, 4000, 5000]), ([1001, 2001], [3001, 4001, 5001])):
         launches.clear()
-        call(addresses, outputs, queue)
+
+        def results(outputs=outputs):
+            assert len(launches) == 1
+            return outputs
+
+        call(addresses, results, queue)
         assert [(f, shape, stream) for f, shape, stream, _ in launches] == [
             (5, (2, 3, 4, 256, 1, 1, 1024), 9),
             (6, (1, 1, 1, 128, 1, 1, 0), 9),
@@ -178,5 +185,6 @@ def test_a_call_fills_in_addresses(monkeypatch, fresh):
         for first, (*_, words) in zip((100, -1), launches, strict=True):
             # Rows and parameters have no scratch memory here; columns and partials have, aligned.
             head = [first, 101, 102, 103, 104, 105, 1 << 20, 107, (1 << 20) + 128, *range(109, 114)]
-            assert words == [*head, addresses[0], 12, 4, 70, addresses[1], 8, 2, 71, *outputs]
+            assert words[:22] == [*head, addresses[0], 12, 4, 70, addresses[1], 8, 2, 71]
+        assert launches[0][-1][22:] == [0, 0, 0] and launches[1][-1][22:] == outputs
     assert kept == [192, 192]

@@ -192,8 +192,13 @@ class TorchBackend(Backend):
                 call, made = found
                 queue = _queue(device)
                 assert queue is not None
-                again = [torch.empty(shape, dtype=kind, device=device) for shape, kind in made]
-                call([a.data_ptr() for a in arrays], [o.data_ptr() for o in again], queue)
+                again: list[Any] = []
+
+                def allocated() -> list[int]:
+                    again.extend([torch.empty(shape, dtype=kind, device=device) for shape, kind in made])
+                    return [o.data_ptr() for o in again]
+
+                call([a.data_ptr() for a in arrays], allocated, queue)
                 return tuple(again)
         shape, device = (*extent.batch, extent.kept), arrays[0].device if arrays else None
         outputs = [

@@ -42,7 +42,7 @@ from .layout import (
 )
 from .mathlib_cuda import CudaMaths
 from .pack import emit_pack, from_arrays, of_rows
-from .partial import Partial, for_dim
+from .partial import IN_REGISTERS, Partial, for_dim
 from .tile import Tile
 
 # Words of a launch, where the CPU has its numbers of tasks: log2 of the threads beside one another; columns of a group's tile, or splits
@@ -50,6 +50,7 @@ from .tile import Tile
 SHIFT, TILE, TRIPS, ROWS, GROUPS = range(FIRST_TASKS, FIRST_VARIABLE)
 FINISH_THREADS = 128
 PACK_THREADS = 128
+SHORT_PARTIAL = 4  # numbers that `finish` keeps in registers
 GLOBAL, SHARED = 1, 3  # address spaces
 LOG2_LEAST_LANES = 2
 LOG2_WARP = 5  # lanes that share rows meet as whole warps do
@@ -484,19 +485,35 @@ def emit_grid_finish(f: Grid, layout: Layout) -> None:
     partials = Partials(f, layout, b.add(b.mul(batch, f.register("nctaid.x")), tile))
     splits, stretch = f.word(SPLITS), f.word(TILE)
     first = b.mul(group, stretch)
-    own = partials.of(first, I64(0))
-    finish = Finish(f, layout, own, row)
+    has_some = b.icmp_signed("<", first, splits)
+    own = partials.of(f.smaller(first, b.sub(splits, I64(1))), I64(0))
+    dims = [field.dim for field in layout.plan.fields]
+    in_registers = sum(dims) <= SHORT_PARTIAL and max(dims) <= IN_REGISTERS
+    # In registers the next splits are on their way while one is merged.
+    state = Partial.on_stack(f, own.types, dims, 1) if in_registers else own
+    finish = Finish(f, layout, state, 0 if in_registers else row)
+
+    def keep() -> None:
+        """Let other groups read it."""
+        if in_registers:
+            finish.keep(own, row)
+
+    if in_registers:
+        finish.copy(own, row)
 
     def take(split: Value, _: Sequence[Value]) -> Sequence[Value]:
         finish.merge(partials.of(split, I64(0)), row)
         return ()
 
     loop(b, b.add(first, I64(1)), f.smaller(b.add(first, stretch), splits), 1, (), take)
+    with b.if_then(has_some):
+        keep()
 
     def merge(other: Value) -> None:
         start = b.mul(other, stretch)
         with b.if_then(b.icmp_signed("<", start, splits)):
             finish.merge(partials.of(start, I64(0)), row)
+            keep()
 
     merge_neighbours(f, b.sub(I64(FINISH_THREADS.bit_length() - 1), shift), group, merge)
     with b.if_then(b.icmp_unsigned("==", group, I64(0))):

@@ -69,6 +69,15 @@ class Finish:
                 lambda d, k=k: self.state.store(k, d, self.row, source.load(k, d, row)),  # type: ignore[misc]
             )
 
+    def keep(self, target: Partial, row: int | Value) -> None:
+        """Leave what there is so far in a row vector of another partial."""
+        for k, f in enumerate(self.plan.fields):
+            for_dim(
+                self.frame.builder,
+                f.dim,
+                lambda d, k=k: target.store(k, d, row, self.state.load(k, d, self.row)),  # type: ignore[misc]
+            )
+
     def merge(self, later: Partial, row: int | Value) -> None:
         """Merge with a row vector of the partial of later columns, entry by entry."""
         targets = self.plan.merge(self.plan.field_slots, self.plan.entry("entry"))

@@ -31,6 +31,8 @@ def accumulation_of(
         raise TypeError(f"sums take {known}, not {', '.join(unknown)}")
     if accumulate is not None:
         return _named(accumulate)
+    if dtype_acc is None and sum_scheme is None and not use_double_acc:
+        return _default.get()
     if sum_scheme is not None and sum_scheme not in _KEOPS:
         raise ValueError(f"sum_scheme must be one of {', '.join(map(repr, _KEOPS))}, not {sum_scheme!r}")
     if sum_scheme == "kahan_scheme":

@@ -23,7 +23,7 @@ from .masks import Masks
 from .matrix import Matrix
 from .names import Names
 from .protocols import Protocols
-from .symbolic import Leaf, Symbolic, combine, is_complex, lift, merge, number, parts_of
+from .symbolic import Leaf, Symbolic, combine, is_complex, lift, merge, number, parts_of, unfit
 from .vectors import Vectors
 
 if TYPE_CHECKING:
@@ -38,7 +38,13 @@ class ComplexParts(Symbolic):
     """What real LazyTensors have to do with complex ones."""
 
     def _apply(self, name: str, *others: Any, attrs: tuple[Any, ...] = (), inner: bool | None = None) -> Any:
-        return operate(name, self, *others, attrs=attrs, inner=inner)
+        if others or self._complex:
+            return operate(name, self, *others, attrs=attrs, inner=inner)
+        try:  # without a look at what there is none of: programs build their formulas anew for each call
+            formula = apply(name, self.formula, attrs=attrs)
+        except ValueError as error:
+            raise unfit((self,), type(self), error) from None
+        return self._with(formula, (self._inner or formula.dim > 1) if inner is None else inner)
 
     def real2complex(self) -> ComplexLazyTensor:
         """The same numbers as complex ones, with no imaginary part."""
@@ -255,7 +261,6 @@ def combine_complex(build: Callable[..., Complex | Node], parts: Sequence[Any], 
         found = build(*map(from_vector, formulas))
         formula = found if isinstance(found, Node) else found.vector
     except ValueError as error:
-        shapes = " and ".join(str(lift(p, ComplexLazyTensor).shape) for p in parts)
-        raise ValueError(f"shapes {shapes} do not fit: {error}") from None
+        raise unfit(parts, ComplexLazyTensor, error) from None
     of = _real_class() if isinstance(found, Node) else ComplexLazyTensor
     return whole._with(formula, (whole._inner or found.dim > 1) if inner is None else inner, of)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ..formula.operators import power
 from .operators import LinearOperator
 from .parameters import whole_number
-from .symbolic import Symbolic, combine, is_complex
+from .symbolic import Symbolic, is_complex
 
 if TYPE_CHECKING:
     from .tensor import LazyTensor
@@ -96,7 +96,7 @@ class Elementwise(Symbolic):
         return self._apply("pow", exponent)
 
     def _power(self, exponent: int) -> Any:
-        return combine(lambda a: power(a, exponent), (self,))
+        return self._with(power(self.formula, exponent), self._inner)
 
     def __rpow__(self, base: Any) -> LazyTensor:
         return self._lift(base)._apply("pow", self)

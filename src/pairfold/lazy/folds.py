@@ -6,6 +6,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Sequence, Set
 from contextvars import ContextVar
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,6 +31,9 @@ FEW = 8  # of the K smallest, those that a row is first asked for
 FEW_ENOUGH_TO_INSERT = 1024
 SORTED_AT_ONCE = 1 << 22
 PRODUCTS_KEPT = 1024
+
+
+_sum = lru_cache(maxsize=8)(Sum)  # there are few, and each product asks for one
 
 
 def _wide(dtype: str) -> str:
@@ -298,7 +302,7 @@ class Folds(Symbolic):
         >>> np.allclose(K.sum(axis=1), (x @ y.T).sum(axis=1)), np.allclose(K.sum(), (x @ y.T).sum())
         (True, True)
         """
-        return self._along_any(Sum(accumulation_of(**accuracy)), axis, keepdims)
+        return self._along_any(_sum(accumulation_of(**accuracy)), axis, keepdims)
 
     @both_spellings
     def mean(self, axis: Axis = None, keepdims: bool = False, **accuracy: Any) -> Any:
@@ -452,7 +456,7 @@ class Folds(Symbolic):
         if dtype is None and self._kind:
             dtype = _wide(self._kind.backend.real(self._kind.dtype))
         terms = self._apply("sum", inner=False) if INNER in axes else self
-        return terms._total(Sum(accumulation_of(**accuracy)), axes - {INNER}, dtype=dtype)
+        return terms._total(_sum(accumulation_of(**accuracy)), axes - {INNER}, dtype=dtype)
 
     def _finished(self, result: Any, axes: Set[int], keepdims: bool) -> Any:
         """A result in the type that it should have."""
@@ -715,14 +719,14 @@ class Folds(Symbolic):
             raise ValueError(f"K @ b: K has shape {outer}, so b must have shape ({outer[-1]},) or ({outer[-1]}, E), not {tuple(shape)}")
         leaf = Leaf(readable(b)[:, None] if vector else readable(b), "j")
         if self._mask is not None or self._complex:
-            return self._weighted(leaf, not vector)._along_one(Sum(accumulation_of()), -1 if vector else -2)
+            return self._weighted(leaf, not vector)._along_one(_sum(accumulation_of()), -1 if vector else -2)
         place = place_of(leaf, self.leaves)
         leaves = (*self.leaves, leaf)
         alike = (self.formula, self._kind, self._batch, self._lengths, kind, shape, len(leaves), place, accumulation_of())
         question = _products.get(alike)
         if question is None:
             whole = self._weighted(leaf, not vector)
-            question = _products[alike] = whole._question((whole.formula,), Sum(accumulation_of()), COLUMNS)
+            question = _products[alike] = whole._question((whole.formula,), _sum(accumulation_of()), COLUMNS)
             if len(_products) > PRODUCTS_KEPT:
                 _products.popitem(last=False)
         result = question.results(leaves)[0]

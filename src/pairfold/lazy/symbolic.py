@@ -97,11 +97,11 @@ class Symbolic(Solvable):
 
     def _set_leaf(self, leaf: Leaf, inner: bool) -> None:
         """Become the variable that stands for an array."""
-        shape = leaf.value.shape
+        shape = tuple(leaf.value.shape)
         self.leaves, self._inner = (leaf,), inner
         self.formula = var(leaf.axis, 0, shape[-1])
         self._kind, self._mask = kind_of(leaf.value), None
-        self._batch = leaf.batch
+        self._batch = shape[: -1 if leaf.axis == "p" else -2]
         length = None if leaf.axis == "p" else shape[-2]
         self._lengths = (length, None) if leaf.axis == "i" else (None, length)
 
@@ -386,12 +386,15 @@ def merge(parts: Sequence[Any]) -> tuple[list[Node], LazyTensor]:
     if len(symbolic) < len(parts):
         lazies = [lift(p, type(symbolic[0])) for p in parts]
         refuse_lists(parts, symbolic)
-    if [lazy._complex for lazy in lazies].count(lazies[0]._complex) < len(lazies):
-        shown = " and ".join(map(repr, lazies))
-        raise TypeError(f"this takes real numbers alone, or complex ones alone, not {shown}")
+    inner = False
+    for lazy in lazies:
+        inner = inner or lazy._inner
+        if lazy._complex is not lazies[0]._complex:
+            shown = " and ".join(map(repr, lazies))
+            raise TypeError(f"this takes real numbers alone, or complex ones alone, not {shown}")
     kind, batch, lengths = _check(lazies)
     formulas, leaves = over_common_leaves(lazies)
-    whole = symbolic[0]._with(formulas[0], any(lazy._inner for lazy in lazies))
+    whole = symbolic[0]._with(formulas[0], inner)
     whole.leaves, whole._kind, whole._batch, whole._lengths = tuple(leaves), kind, batch, lengths
     whole._mask = _common_mask(lazies)
     return formulas, whole
@@ -402,13 +405,14 @@ def over_common_leaves(lazies: Sequence[Symbolic]) -> tuple[list[Node], list[Lea
     leaves = list(lazies[0].leaves)
     formulas = [lazies[0].formula]
     for lazy in lazies[1:]:
-        numbers = []
-        for leaf in lazy.leaves:
+        numbers, renamed = [], False
+        for number, leaf in enumerate(lazy.leaves):
             place = place_of(leaf, leaves)
             if place == len(leaves):
                 leaves.append(leaf)
             numbers.append(place)
-        formulas.append(lazy.formula if numbers == list(range(len(numbers))) else renumber((lazy.formula,), tuple(numbers))[0])
+            renamed = renamed or place != number
+        formulas.append(renumber((lazy.formula,), tuple(numbers))[0] if renamed else lazy.formula)
     return formulas, leaves
 
 
@@ -424,7 +428,7 @@ def _check(lazies: Sequence[Symbolic]) -> tuple[Kind | None, tuple[int, ...], Le
         return ValueError(f"shapes {shapes} do not broadcast: {a} and {b} along {where}, in {written}")
 
     for lazy in lazies:
-        if lazy._kind is not None and lazy._kind != kind:
+        if lazy._kind is not kind and lazy._kind is not None and lazy._kind != kind:
             kind = lazy._kind if kind is None else common(kind, lazy._kind)
         if lazy._batch != batch:
             try:
@@ -474,6 +478,11 @@ def combine(build: Callable[..., Node], parts: Sequence[Any], inner: bool | None
     try:
         formula = build(*formulas)
     except ValueError as error:
-        shapes = " and ".join(str(lift(p, type(whole)).shape) for p in parts)
-        raise ValueError(f"shapes {shapes} do not fit: {error}") from None
+        raise unfit(parts, type(whole), error) from None
     return whole._with(formula, (whole._inner or formula.dim > 1) if inner is None else inner)
+
+
+def unfit(parts: Sequence[Any], of: type, error: ValueError) -> ValueError:
+    """What is wrong with a formula of several LazyTensors, arrays and numbers, with their shapes."""
+    shapes = " and ".join(str(lift(p, of).shape) for p in parts)
+    return ValueError(f"shapes {shapes} do not fit: {error}")

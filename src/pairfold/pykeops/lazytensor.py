@@ -136,7 +136,8 @@ def _named(name: str) -> Callable[..., Any]:
 
     @wraps(original)
     def method(self: GenericLazyTensor, *others: Any, **named: Any) -> Any:
-        return self._combine(lambda a, *rest: getattr(a, name)(*rest), *_in_order(name, others, named))
+        operands = _in_order(name, others, named) if named else others
+        return self._combine(lambda a, *rest: getattr(a, name)(*rest), *operands)
 
     return method
 
@@ -230,14 +231,11 @@ class GenericLazyTensor:
         if isinstance(x, GenericLazyTensor):
             self.__dict__.update(x.__dict__)
             return
-        self.native = x if isinstance(x, (Native, NativeComplex)) else _native(x, axis)
-        if self.is_complex and not self.native._complex:
+        native = x if isinstance(x, (Native, NativeComplex)) else _native(x, axis)
+        if self.is_complex and not native._complex:
             of_symbol = isinstance(x, tuple)
-            self.native = _complexed(self.native) if of_symbol else NativeComplex(self.native)
-        if not self.native._inner:
-            self.native = self.native._with(self.native.formula, True)
-        if self.native.formula.op.name == "var":
-            self.axis = AXES.index(self.native.leaves[0].axis)
+            native = _complexed(native) if of_symbol else NativeComplex(native)
+        self._hold(native)
 
     # ---- putting together
 
@@ -246,11 +244,15 @@ class GenericLazyTensor:
         return self.tools.LazyTensor(x, axis, is_complex)
 
     def _made(self, native: Any, ranges: Sequence[Any] | None) -> Any:
-        family = self.tools.ComplexLazyTensor if native._complex else self.tools.LazyTensor
-        made = object.__new__(family)
-        GenericLazyTensor.__init__(made, native)
+        made = object.__new__(self.tools.ComplexLazyTensor if native._complex else self.tools.LazyTensor)
+        made._hold(native)
         made.ranges = ranges
         return made
+
+    def _hold(self, native: Any) -> None:
+        """Become this native LazyTensor."""
+        self.native = native if native._inner else native._with(native.formula, True)
+        self.axis = AXES.index(native.leaves[0].axis) if native.formula.op.name == "var" else None
 
     def _lifted(self, other: Any) -> GenericLazyTensor:
         lifted: GenericLazyTensor = other if isinstance(other, GenericLazyTensor) else self.lt_constructor(other)
@@ -260,12 +262,21 @@ class GenericLazyTensor:
 
     def _combine(self, build: Callable[..., Any], *others: Any) -> Any:
         """What a function of native LazyTensors makes of self and others."""
+        if not others:
+            return self._made(build(self._lifted(self).native), self.ranges)
         operands = [self._lifted(x) for x in (self, *others)]
-        return self._made(build(*(x.native for x in operands)), _common_ranges(operands))
+        return self._made(build(*[x.native for x in operands]), _common_ranges(operands))
 
     @property
     def _is_reduced(self) -> bool:
         return "reduction_op" in self.__dict__
+
+    @property
+    def _is_there(self) -> bool:
+        """Whether this is nothing but a native LazyTensor of arrays that are known."""
+        native = self.native
+        waits = any(type(leaf.value) in (Symbol, Listed) for leaf in native.leaves)
+        return not waits and native._kind is not None and self.ranges is None and not self._is_reduced
 
     def unary(
         self, operation: str, dimres: int | None = None, opt_arg: Any = None, opt_arg2: Any = None, is_complex: bool | None = None
@@ -751,10 +762,13 @@ class GenericLazyTensor:
         """The product of the (…, M, N) matrix with an array (N,) or (…, N, E)."""
         if self.ndim != (2 if self.is_complex else 1):
             raise ValueError(f"K @ v needs one number for each pair, but K has shape {self.shape}")
-        shape = (1, v.shape[0], 1) if len(v.shape) == 1 else (*v.shape[:-2], 1, *v.shape[-2:])
+        vector = len(v.shape) == 1
+        if not options and self._is_there and not self.is_complex and not is_complex(v) and not (vector and self.native._batch):
+            return self.native @ v
+        shape = (1, v.shape[0], 1) if vector else (*v.shape[:-2], 1, *v.shape[-2:])
         weighted = self * self.lt_constructor(v.reshape(shape))
         product = weighted.sum(axis=weighted.nbatchdims + 1, **options)
-        return product.reshape(-1) if len(v.shape) == 1 else product
+        return product.reshape(-1) if vector else product
 
     def matvec(self, v: Any) -> Any:
         """As ``K @ v``, SciPy's name."""

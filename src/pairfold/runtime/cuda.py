@@ -203,30 +203,37 @@ class Call:
         self._shapes = [(int(p.function), *p.grid, p.threads, 1, 1, p.shared) for p in phases]
         self._idle: list[_Words] = []
 
-    def __call__(self, addresses: Sequence[int], outputs: Sequence[int], queue: Queue) -> None:
-        """Queue the computation for operands and outputs at these addresses."""
+    def __call__(self, addresses: Sequence[int], results: Callable[[], Sequence[int]], queue: Queue) -> None:
+        """Queue the computation for operands at these addresses.
+
+        Where the results are to lie is asked when all but the last launch are on their way: that one alone writes them, and to allocate
+        them takes its time.
+        """
         context_of, launch = _direct(_driver())
-        current = ctypes.c_void_p()
-        context_of(ctypes.byref(current))
-        if current.value != self._context:
+        # The driver copies the words as it takes a launch, so that the next call may have them; no other thread has them meanwhile.
+        words = self._idle.pop() if self._idle else self._new_words(len(addresses))
+        context_of(words.place_of_context)
+        if words.context.value != self._context:
             with Current(self.here):
-                self(addresses, outputs, queue)
+                self(addresses, results, queue)
             return
         keep, base = queue.allocate(self._bytes) if self._bytes else (None, 0)
-        # The driver copies the words as it takes a launch, so that the next call may have them; no other thread has them meanwhile.
-        words = self._idle.pop() if self._idle else self._new_words(len(addresses), len(outputs))
-        words.fill([*(base + start for _, start in self._starts), *addresses, *outputs])
+        words.fill([*[base + start for _, start in self._starts], *addresses])
+        last = self._shapes[-1]
         for phase, shape, parameters in zip(self.phases, self._shapes, words.parameters):
+            if shape is last:
+                words.fill_results(results())
             status = launch(*shape, queue.stream, parameters, None)
             if status:
                 raise CudaError(f"the kernel {phase.name} does not start on GPU {queue.device}: {_driver().CUresult(status).name}")
         self._idle.append(words)
         del keep
 
-    def _new_words(self, operands: int, results: int) -> _Words:
+    def _new_words(self, operands: int) -> _Words:
         last = FIRST_VARIABLE + WORDS_A_VARIABLE * operands
-        places = [*(word for word, _ in self._starts), *range(FIRST_VARIABLE, last, WORDS_A_VARIABLE), *range(last, last + results)]
-        return _Words([p.words for p in self.phases], places)
+        return _Words(
+            [p.words for p in self.phases], [*(word for word, _ in self._starts), *range(FIRST_VARIABLE, last, WORDS_A_VARIABLE)], last
+        )
 
 
 class _Words:
@@ -236,9 +243,11 @@ class _Words:
     ----------
     parameters : sequence of int
         For each launch the address of the address of its words, as the driver wants it.
+    context : ctypes.c_void_p
+        Room for the driver to say which context is the thread's own.
     """
 
-    def __init__(self, launches: Sequence[Sequence[int]], places: Sequence[int]):
+    def __init__(self, launches: Sequence[Sequence[int]], places: Sequence[int], first_result: int):
         self._memory = array("q", [*(word for words in launches for word in words), *[0] * len(launches)])
         # One launch after the other, then where each begins.
         length, end = len(launches[0]), len(self._memory) - len(launches)
@@ -247,6 +256,9 @@ class _Words:
             self._memory[k] = address + 8 * begin
         self.parameters = [address + 8 * k for k in range(end, len(self._memory))]
         self._places = [[begin + place for begin in begins] for place in places]
+        self._first_result = begins[-1] + first_result
+        self.context = ctypes.c_void_p()
+        self.place_of_context = ctypes.byref(self.context)
 
     def fill(self, addresses: Sequence[int]) -> None:
         """Put addresses into their places, in all launches."""
@@ -254,6 +266,11 @@ class _Words:
         for places, address in zip(self._places, addresses):
             for place in places:
                 memory[place] = address
+
+    def fill_results(self, addresses: Sequence[int]) -> None:
+        """Put those of the results into theirs, in the last launch."""
+        for place, address in enumerate(addresses, self._first_result):
+            self._memory[place] = address
 
 
 class Launch(NamedTuple):
@@ -314,7 +331,8 @@ class Kernel:
         a_batch = [extent.kept * r.dim * bytes for r, bytes in zip(self.plan.results, self._result_bytes, strict=True)]
         for first in range(0, extent.batches, LARGEST_GRID):
             call = self.call(operands, extent, queue, pattern, first)
-            call([o.address for o in operands], [output + first * size for output, size in zip(outputs, a_batch, strict=True)], queue)
+            results = [output + first * size for output, size in zip(outputs, a_batch, strict=True)]
+            call([o.address for o in operands], lambda found=results: found, queue)  # type: ignore[misc]
 
     def call(self, operands: Sequence[Operand], extent: Extent, queue: Queue, pattern: Pattern | None = None, first: int = 0) -> Call:
         """The computation of batches from the first on, at most `LARGEST_GRID` of them, for operands such as these."""
