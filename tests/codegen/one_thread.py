@@ -17,7 +17,12 @@ from pairfold.plan.plan import Plan
 
 SHARED = 1 << 16
 ANEW = r'call i64 asm sideeffect "", "=l,0"\s*\(i64 (%\S+)\)', r"add i64 0, \1"  # what only LLVM's eyes are to take for another number
-INSTRUCTIONS = {"ex2.approx.ftz.f32": "exp2", "sqrt.approx.f32": "sqrt"}
+INSTRUCTIONS = {
+    "ex2.approx.ftz.f32": '%v = call float @"llvm.exp2.f32"(float %x)',
+    "rcp.approx.ftz.f32": "%v = fdiv float 1.0, %x",
+    "sqrt.approx.f32": '%v = call float @"llvm.sqrt.f32"(float %x)',
+    "rsqrt.approx.f32": '%r = call float @"llvm.sqrt.f32"(float %x)\n %v = fdiv float 1.0, %r',
+}
 
 
 def run(plan: Plan, arrays: Sequence[np.ndarray], columns: int, ranges: Sequence[tuple[int, int]] = ()) -> list[np.ndarray]:
@@ -53,15 +58,23 @@ def _for_one_thread(text: str, words: int) -> str:
     text = re.sub(r'declare void (@"llvm.nvvm.barrier0")\(\)', r"define void \1() {\n ret void\n}", text)
     text = text.replace("llvm.nvvm.", "thread.")
     text = re.sub(r"external addrspace\(3\) global \[0 x (\w+)\]", rf"addrspace(3) global [{SHARED} x \1] zeroinitializer", text)
-    for instruction, function in INSTRUCTIONS.items():
-        pattern = rf'call float asm\s+"{instruction} [^"]*", "=f,f"\s*\('
-        text, found = re.subn(pattern, f'call float @"llvm.{function}.f32"(', text)
-        if found and f'declare float @"llvm.{function}.f32"' not in text:
-            text += f'\ndeclare float @"llvm.{function}.f32"(float)\n'
-    text = re.sub(*ANEW, text)
-    assert " asm " not in text
+    text = with_instructions(text)
     kind = f"[{words} x i64]"
     return text + f'\ndefine void @run(ptr %p) {{\n %w = load {kind}, ptr %p\n call void @"tile"({kind} %w)\n ret void\n}}\n'
+
+
+def with_instructions(text: str) -> str:
+    """LLVM IR in which a GPU's instructions are functions that a CPU can compute."""
+    for instruction, definition in INSTRUCTIONS.items():
+        name = f'@"{instruction}"'
+        text, found = re.subn(rf'call float asm\s+"{instruction} [^"]*", "=f,f"\s*\(', f"call float {name}(", text)
+        text += f"\ndefine float {name}(float %x) {{\n {definition}\n ret float %v\n}}\n" if found else ""
+    for function in ("exp2", "sqrt"):
+        declared = f'declare float @"llvm.{function}.f32"(float'
+        text += f"\n{declared})\n" if f"llvm.{function}.f32" in text and declared not in text else ""
+    text = re.sub(*ANEW, text)
+    assert " asm " not in text, re.findall(r'asm\s+"[^"]*"', text)
+    return text
 
 
 def _compiled(text: str):

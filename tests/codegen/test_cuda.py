@@ -9,22 +9,24 @@ import subprocess
 import numpy as np
 import pytest
 
+from docs import generate
 from pairfold.codegen.cuda import emit_module
 from pairfold.codegen.mathlib_cuda import APPROXIMATE
 from pairfold.fold import make_fold
 from pairfold.formula.graph import apply, var, variables
+from pairfold.formula.operators import OPERATORS
 from pairfold.formula.reference import evaluate
 from pairfold.plan.contract import Contraction, contraction
 from pairfold.plan.plan import Numbers, Plan, make_plan
-from pairfold.plan.schedule import Machine
+from pairfold.plan.schedule import MOST_ROWS
 from pairfold.reductions import ACCUMULATIONS, REDUCTIONS, ArgKmin, Argmin, KminArgKmin, LogSumExp, Masked, Sum, SumSoftMaxWeight
 from pairfold.runtime.compile import CAPABILITIES, compile_ptx
+from pairfold.runtime.cuda import EXACT, MACHINE
 from tests.codegen import one_thread
 from tests.helpers import network
 
 PTXAS = shutil.which("ptxas")
 assembles = pytest.mark.skipif(PTXAS is None, reason="ptxas is not installed")
-MACHINE = Machine("cuda", 32, 255, base_two=True)
 INSERTION = 16  # bytes that the rare path of the K smallest may spill
 
 
@@ -50,10 +52,10 @@ def ptx_of(plan, capability=90, features=(APPROXIMATE,)) -> str:
     return compile_ptx(emit_module(plan, frozenset(features)), capability)
 
 
-def assembled(plan, capability, folder) -> dict[str, tuple[int, int]]:
+def assembled(plan, capability, folder, features=(APPROXIMATE,)) -> dict[str, tuple[int, int]]:
     """Registers a thread and bytes spilled, of each kernel."""
     source = folder / "kernel.ptx"
-    source.write_text(ptx_of(plan, capability))
+    source.write_text(ptx_of(plan, capability, features))
     command = [PTXAS, "-v", f"-arch=sm_{capability}", str(source), "-o", str(folder / "kernel.cubin")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -111,6 +113,26 @@ def test_registers(formulas, reduction, bits, contracted, sparse, tmp_path):
         assert spilled <= (INSERTION if reduction.guarded else 0), name
         threads = plan.schedule.lanes * plan.schedule.resident if name == "tile" else 128
         assert registers * threads <= 65536
+
+
+# Those of a number of the pair; what turns numbers into others of another type is used within reductions alone.
+FUNCTIONS = [name for name, op in OPERATORS.items() if op.doc and op.structure == "elementwise" and name not in ("unset", "widen")]
+
+
+def of_pairs(name):
+    """The operator of that name on numbers that each pair has, with the attributes of the docs' example."""
+    example = generate.example(OPERATORS[name])
+    pair = apply("dot", var("i", 0, 3), var("j", 1, 3))
+    return apply(name, *[pair + k for k in range(len(example.args))], attrs=example.attrs)
+
+
+@assembles
+@pytest.mark.parametrize(("machine", "features"), [(MACHINE, (APPROXIMATE,)), (EXACT, ())], ids=["approximate", "exact"])
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_registers_of_every_function(name, machine, features, tmp_path):
+    for width in (1, 3):
+        plan = make_plan((of_pairs(name) * var("j", 2, width),), Sum(), Numbers(32, ("float32",) * 3, "float32"), machine)
+        assert {k: spilled for k, (_, spilled) in assembled(plan, 90, tmp_path, features).items()} == {"tile": 0, "finish": 0}
 
 
 @assembles
@@ -216,7 +238,7 @@ def test_every_reduction_of_some_columns(name, ranges, bits, random):
 def test_no_error_grows_with_the_number_of_tiles(dim, contracted, random):
     """Over a wide range of exponents, of which few matter: what rescales a sum must be 1 where the maximum stays."""
     scale = 1 if contracted else 6
-    arrays = [(random.random(s) * 2 * scale / dim**0.5).astype("f4") for s in ((4, dim), (60_000, dim))]
+    arrays = [(random.random(s) * 2 * scale / dim**0.5).astype("f4") for s in ((MOST_ROWS, dim), (60_000, dim))]
     exact = np.stack([((a.astype("f8") - arrays[1]) ** 2).sum(-1) for a in arrays[0]])
     arrays.append(random.normal(size=(60_000, 1)).astype("f4"))
     extra = [arrays[1][:1000].mean(0), np.zeros(1, "f4"), np.zeros(1, "f4")] if contracted else []

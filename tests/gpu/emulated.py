@@ -21,16 +21,11 @@ import numpy as np
 
 from pairfold.codegen import cuda as emitted
 from pairfold.runtime import cuda
-from tests.codegen.one_thread import ANEW
+from tests.codegen.one_thread import with_instructions
 
 THREADS = 16  # of a block, where a GPU has 128 or 256
 GUARD = 4096  # bytes on both sides of an allocation, of which nobody may read or write
 REGISTERS = ("tid.x", "ctaid.x", "ctaid.y", "ctaid.z", "nctaid.x")
-INSTRUCTIONS = {
-    "ex2.approx.ftz.f32": '%v = call float @"llvm.exp2.f32"(float %x)',
-    "sqrt.approx.f32": '%v = call float @"llvm.sqrt.f32"(float %x)',
-    "rsqrt.approx.f32": '%r = call float @"llvm.sqrt.f32"(float %x)\n %v = fdiv float 1.0, %r',
-}
 LIBRARY = ctypes.CDLL(None)
 
 
@@ -86,15 +81,7 @@ class _Block:
         text = re.sub(r'declare i32 (@"llvm\.nvvm\.shfl\.sync\.bfly\.i32")\([^)]*\)', rf"define i32 \1{shuffled}", text)
         text = text.replace("llvm.nvvm.", "thread.")
         text = re.sub(r"external addrspace\(3\) global \[0 x (\w+)\]", r"addrspace(3) global [65536 x \1] zeroinitializer", text)
-        for instruction, definition in INSTRUCTIONS.items():
-            name = f'@"{instruction}"'
-            text, found = re.subn(rf'call float asm\s+"{instruction} [^"]*", "=f,f"\s*\(', f"call float {name}(", text)
-            text += f"\ndefine float {name}(float %x) {{\n {definition}\n ret float %v\n}}\n" if found else ""
-        for function in ("exp2", "sqrt"):
-            declared = f'declare float @"llvm.{function}.f32"(float'
-            text += f"\n{declared})\n" if f"llvm.{function}.f32" in text and declared not in text else ""
-        text = re.sub(*ANEW, text)
-        assert " asm " not in text, re.findall(r'asm\s+"[^"]*"', text)
+        text = with_instructions(text)
         for name, kind in re.findall(r'define\s+void @"(\w+)"\((\[\d+ x i64\]) ', text):
             text += f'\ndefine void @run_{name}(ptr %p) {{\n %w = load {kind}, ptr %p\n call void @"{name}"({kind} %w)\n ret void\n}}\n'
         return text

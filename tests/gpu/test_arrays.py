@@ -109,6 +109,31 @@ def test_fast_math():
     assert error[0] < 1e-5 and error[1] < 2e-6
 
 
+def quotients(a, b):
+    """a / b of each row, in float32 on a GPU."""
+    return (Vi(a) / Vi(b) * Vj(np.ones(1, "f4"))).sum(1, backend="cuda")
+
+
+def test_fast_math_of_quotients(random):
+    special = np.array([0, -0.0, 1, -1, np.inf, -np.inf, np.nan, 1e-45, -1e-38, 3e38, 2.0**127], "f4")
+    a, b = (v.ravel() for v in np.meshgrid(special, special))
+    whole, divisor = (random.integers(1, 4000, 5000).astype("f4") for _ in range(2))
+    with np.errstate(all="ignore"):
+        np.testing.assert_array_equal(quotients(a, b), a / b)
+    np.testing.assert_array_equal(quotients(whole * divisor, divisor), whole)
+
+    def wide(smallest, largest):
+        return np.ldexp(1 + random.random(20_000), random.integers(smallest, largest, 20_000)).astype("f4")
+
+    for smallest, largest, tolerance in ((-60, 60, 0.501), (-149, 127, 2)):
+        a, b = wide(smallest, largest), wide(smallest, largest)
+        exact = a.astype("f8") / b
+        normal = (exact < 2.0**127) & (exact > 2.0**-125)
+        assert normal.sum() > 9000
+        apart = np.abs(quotients(a, b) - exact)[normal] / np.spacing(exact[normal].astype("f4"))
+        assert apart.max() <= tolerance
+
+
 class TestCuPy:
     @pytest.fixture(autouse=True)
     def its_module(self):

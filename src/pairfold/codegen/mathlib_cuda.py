@@ -101,6 +101,25 @@ class CudaMaths(Maths):
     def rsqrt(self, x: Value) -> Value:
         return self._ptx("rsqrt.approx.f32", x) if self._approximate else super().rsqrt(x)
 
+    # ---- quotients: the nearest number but in rare cases, then the one beside it; rounded divisions call what few of them need
+    def div(self, a: Value, b: Value) -> Value:
+        """A quotient by the approximate reciprocal, and once what is left of the dividend (Markstein, IA-64 and Elementary Functions, 8).
+
+        Divisors whose reciprocal would not be a normal number are scaled, with the dividend.
+        """
+        if not self._approximate:
+            return super().div(a, b)
+        size = self.abs(b)
+        scale = self.select(self.lt(size, self.const(2.0**-126)), self.const(2.0**24), self.const(1.0))
+        scale = self.select(self.gt(size, self.const(2.0**126)), self.const(0.25), scale)
+        a, b = self.mul(a, scale), self.mul(b, scale)
+        reciprocal = self._ptx("rcp.approx.ftz.f32", b)
+        quotient = self.mul(a, reciprocal)
+        left = self.fma(self.neg(b), quotient, a)
+        nearest = self.fma(left, reciprocal, quotient)
+        # Of an infinite quotient, or one by infinity, nothing is left that has a meaning.
+        return self.select(self.builder.fcmp_ordered("ord", nearest, nearest), nearest, quotient)
+
     # ---- one instruction where `Maths` needs two, from compute capability 8.0 on
     def fmax(self, a: Value, b: Value) -> Value:
         """The larger; nan where either is."""

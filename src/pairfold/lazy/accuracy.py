@@ -91,9 +91,10 @@ class accumulate:  # noqa: N801  # used as a function
 class fast_math:  # noqa: N801  # used as a function
     """Choose whether GPUs may use approximate instructions in float32, from now on or within a ``with`` block, in all threads.
 
-    By default they do: exponentials to 2 units in the last place, and 0 where they would be subnormal; roots to 1. ``fast_math(False)``
-    asks for roots that are correctly rounded, and for the exponentials of the CPU. Divisions are correctly rounded either way, and
-    float64 and the CPU know no other instructions: there the choice changes nothing.
+    By default they do: exponentials to 2 units in the last place, and 0 where they would be subnormal; roots to 1; quotients as the
+    nearest number but in rare cases, and to 2 units where numbers are near the largest or the smallest. ``fast_math(False)`` asks for
+    roots and quotients that are correctly rounded, and for the exponentials of the CPU. Float64 and the CPU know no other instructions:
+    there the choice changes nothing.
 
     Parameters
     ----------

@@ -30,7 +30,7 @@ class Machine:
     registers : int
         How many there are.
     base_two : bool
-        Whether 2^x in float32 is an instruction.
+        Whether 2^x in float32 is an instruction, and roots are.
     """
 
     name: str
@@ -170,7 +170,7 @@ def choose(hoisted: Hoisted, reduction: Reduction, bits: int, machine: Machine) 
     """The schedule for formulas over slots."""
     body = hoisted.body
     if machine.name == "cuda":
-        return _choose_cuda(hoisted, reduction, bits)
+        return _choose_cuda(hoisted, reduction, bits, machine)
     lanes = machine.vector_bits // bits
     many = machine.registers >= 32
     order = topological(body)
@@ -299,6 +299,10 @@ MOST_KEPT = 208  # with vectors of the pairs of a step
 LONG = 112  # partials up to this length stay in registers
 MOST_INSTRUCTIONS_CUDA = 2048  # as `MOST_INSTRUCTIONS`, where compilers take time that grows faster than what they compile
 ROWS = 4  # of a thread: what it reads of a column serves all of them
+MOST_ROWS = 8  # where a pair takes so many instructions that the exponentials have time, and registers allow it
+AN_INSTRUCTION = 6  # operators of this cost at most are an instruction or two, but for these
+CHOICES, WITHOUT_APPROXIMATION = frozenset({"where"}), frozenset({"exp2", "sqrt", "rsqrt", "round"})
+BUSY_INSTRUCTIONS = 12  # of a pair, beside which an exponential takes no time of its own
 SLICES = (2, 4, 8, 16, 32)  # lanes that may share a row
 LEAST_TILE = 8  # columns in shared memory
 MOST_SHARED_BYTES = 48_000  # that a thread block has without being asked for more
@@ -306,23 +310,23 @@ SHARED_BYTES = 24_000  # of columns in shared memory: several thread blocks fit 
 SHARED_BYTES_OF_SLICES = 36_000  # registers let two of them run at once
 
 
-def _choose_cuda(hoisted: Hoisted, reduction: Reduction, bits: int) -> Schedule:
+def _choose_cuda(hoisted: Hoisted, reduction: Reduction, bits: int, machine: Machine) -> Schedule:
     """A thread keeps its rows and its partial in registers; all threads share the columns of a tile."""
 
     def worth(shape: Schedule) -> tuple[bool, bool, int]:
         return not shape.packed, shape.state_in_registers or reduction.guarded, shape.rows
 
-    best = _tile_of_thread(hoisted, reduction, bits, 1)
+    best = _tile_of_thread(hoisted, reduction, bits, machine, 1)
     for lanes in SLICES:
         if worth(best) == (True, True, ROWS):
             break
         slices = sliced(hoisted, lanes, bits) if stays_in_slices(reduction, hoisted.body, lanes) else None
         if slices is not None:
-            best = max(best, _tile_of_thread(slices, reduction, bits, lanes), key=worth)
+            best = max(best, _tile_of_thread(slices, reduction, bits, machine, lanes), key=worth)
     return best
 
 
-def _tile_of_thread(hoisted: Hoisted, reduction: Reduction, bits: int, lanes: int) -> Schedule:
+def _tile_of_thread(hoisted: Hoisted, reduction: Reduction, bits: int, machine: Machine, lanes: int) -> Schedule:
     """The shape of a thread's tile, where so many lanes share its rows."""
     words, body = bits // 32, hoisted.body
     order = topological(body[-1:] if reduction.guarded else body)  # of a bound, what it stands for is computed for few pairs
@@ -344,6 +348,9 @@ def _tile_of_thread(hoisted: Hoisted, reduction: Reduction, bits: int, lanes: in
     rows = ROWS if ROWS * a_row <= (KEPT if lanes > 1 else KEPT // 2) else 2 if 2 * a_row <= KEPT else 1
     rows = min(rows, power_of_two(most))
     light = rows * a_row + words * par <= 32 and most >= 16 * rows and not vectors
+    # Functions take registers on the way, and a choice takes one of the few that hold conditions.
+    several = CHOICES if machine.base_two else CHOICES | WITHOUT_APPROXIMATION
+    simple = all(n.op.cost <= AN_INSTRUCTION and n.op.name not in several for n in order if n.axes == PAIR)
     # More columns a step keep the units busy, until registers run out; fewer registers let more thread blocks run at once.
     if reduction.guarded:
         columns, resident = (8, 2) if light else (4 if rows == 4 else 2, 3 if rows == 4 else 1)
@@ -353,6 +360,10 @@ def _tile_of_thread(hoisted: Hoisted, reduction: Reduction, bits: int, lanes: in
         columns = max(1, columns // 2) if reduction.blocked > 1 else columns
     elif reduction.blocked > 1 and light:
         columns, resident = 4, 2 if state <= 2 else 1
+    elif light and not simple:
+        columns, resident = 4 if state <= 2 else 2, 2
+    elif light and MOST_ROWS * a_row + par <= 32 and isinstance(reduction, Sum) and _instructions(order, unroll) >= BUSY_INSTRUCTIONS:
+        rows, columns, resident = MOST_ROWS, 8, 2
     elif light and rows * a_row <= 20 and state == 1:
         columns, resident = 16, 3
     elif light:

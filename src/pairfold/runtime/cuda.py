@@ -530,8 +530,9 @@ def kernel(
         if found is not None:
             _kernels.move_to_end(key)
             return found
+    machine = MACHINE if features else EXACT
     with Current(device(number)):
-        made = Kernel(make_plan(formulas, reduction, numbers, MACHINE, sparse, condition, contracted, length), capability, features)
+        made = Kernel(make_plan(formulas, reduction, numbers, machine, sparse, condition, contracted, length), capability, features)
     with _lock:
         _kernels[key] = made
         while len(_kernels) > KERNELS_KEPT:
@@ -540,3 +541,4 @@ def kernel(
 
 
 MACHINE = Machine("cuda", 32, 255, base_two=True)
+EXACT = Machine("cuda", 32, 255)  # where approximate instructions are not allowed
