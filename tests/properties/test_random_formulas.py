@@ -49,6 +49,7 @@ def test_every_operator_is_among_them():
     assert {name for kind in KINDS for name in some_operators(kind)} == set(NAMES)
 
 
+@pytest.mark.timeout(600)  # on a GPU LLVM and NVIDIA's assembler take a minute for two dozen formulas and all of their derivatives
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: " ".join(kind).strip())
 def test_formulas(kind):
     checked = Tally()
