@@ -190,34 +190,38 @@ class Driver(types.ModuleType):
     def cuOccupancyMaxActiveBlocksPerMultiprocessor(self, function, threads, shared):  # noqa: N802
         return _Status.CUDA_SUCCESS, 2
 
-    def cuLaunchKernel(self, function, x, y, z, threads, _y, _z, shared, stream, parameters, extra):  # noqa: N802
-        assert threads == THREADS and shared <= 1 << 18 and max(y, z) <= 65535 and min(x, y, z) >= 1
+    def cuLaunchKernelEx(self, config, function, parameters, extra):  # noqa: N802
+        *sizes, shared = (ctypes.c_uint * 7).from_address(config)
+        stream, attributes, count = (ctypes.c_uint64 * 3).from_address(config + 32)
+        (x, y, z), threads = sizes[:3], sizes[3:]
+        assert threads == [THREADS, 1, 1] and shared <= 1 << 18 and max(y, z) <= 65535 and min(x, y, z) >= 1
+        assert attributes == count == 0 and extra is None
         assert self.stack[-1] >= 100, "no context is current"
-        words = ctypes.cast(getattr(parameters, "value", parameters), ctypes.POINTER(ctypes.c_void_p))
+        words = ctypes.cast(parameters, ctypes.POINTER(ctypes.c_void_p))
         run, count, _ = self.functions[int(function)]
         self.block.run(run, ctypes.string_at(words[0], 8 * count), (x, y, z))
         self.launches += 1
         self.check()
-        return (_Status.CUDA_SUCCESS,)
+        return _Status.CUDA_SUCCESS
 
     def cuGetProcAddress(self, name, version, flags):
         """Those functions that are called by their addresses."""
-        pointer, number = ctypes.c_void_p, ctypes.c_uint
+        pointer = ctypes.c_void_p
 
         @ctypes.CFUNCTYPE(ctypes.c_int, pointer)
         def current(place):
             pointer.from_address(place).value = self.stack[-1]
             return _Status.CUDA_SUCCESS
 
-        @ctypes.CFUNCTYPE(ctypes.c_int, pointer, *[number] * 7, *[pointer] * 3)
+        @ctypes.CFUNCTYPE(ctypes.c_int, *[pointer] * 4)
         def launch(*arguments):
             try:
-                return self.cuLaunchKernel(*arguments)[0]
+                return self.cuLaunchKernelEx(*arguments)
             except BaseException:  # which C would not pass on
                 traceback.print_exc()
                 return _Status.CUDA_ERROR_LAUNCH_FAILED
 
-        found = {b"cuCtxGetCurrent": current, b"cuLaunchKernel": launch}[name]
+        found = {b"cuCtxGetCurrent": current, b"cuLaunchKernelEx": launch}[name]
         self.called_by_address.append(found)
         return _Status.CUDA_SUCCESS, ctypes.cast(found, pointer).value, 0
 

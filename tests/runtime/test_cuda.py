@@ -150,8 +150,10 @@ def test_a_call_fills_in_addresses(monkeypatch, fresh):
     """
     launches, kept = [], []
 
-    def launch(function, *shape_and_rest):
-        *shape, stream, parameters, extra = shape_and_rest
+    def launch(config, function, parameters, extra):
+        shape = (ctypes.c_uint * 7).from_address(config)
+        stream, *attributes = (ctypes.c_uint64 * 3).from_address(config + 32)
+        assert attributes == [0, 0] and extra is None
         words = ctypes.cast(ctypes.cast(parameters, ctypes.POINTER(ctypes.c_void_p))[0], ctypes.POINTER(ctypes.c_int64))
         launches.append((function, tuple(shape), stream, words[:25]))
         return 0

@@ -134,13 +134,13 @@ class TorchBackend(Backend):
     def differentiable(self, arrays: Sequence[Any]) -> bool:
         if torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0:
             return True
-        return torch.is_grad_enabled() and any(a.requires_grad for a in arrays)
+        return torch.is_grad_enabled() and True in [a.requires_grad for a in arrays]
 
     def followed(self, array: Any) -> bool:
         return array.requires_grad or self.differentiable((array,))
 
     def results(self, fold: Fold, arrays: Sequence[Any], extent: Extent, dtype: str, pattern: Pattern | None = None) -> tuple[Any, ...]:
-        results = _uncompiled() if "torch._dynamo" in sys.modules else TorchBackend._results
+        results = _uncompiled() if "torch._dynamo" in sys.modules and _is_compiling() else TorchBackend._results
         return results(self, fold, arrays, extent, dtype, pattern)
 
     def _results(self, fold: Fold, arrays: Sequence[Any], extent: Extent, dtype: str, pattern: Pattern | None) -> tuple[Any, ...]:
@@ -185,8 +185,14 @@ class TorchBackend(Backend):
             device = arrays[0].device
             # A pattern's tables are kept for as long as it is, and told which streams read them.
             blocks = pattern and (ref(pattern), torch._C._cuda_getCurrentRawStream(device.index))
-            asked = (extent, dtype, device, accurate.fast_math, blocks)
-            alike = (*asked, *[(type(a), a.dtype, a.shape, a.stride(), a.is_neg()) for a in arrays])
+            alike = (
+                extent,
+                dtype,
+                device,
+                accurate.fast_math,
+                blocks,
+                *[(type(a), a.dtype, a.shape, a.stride(), a.is_neg()) for a in arrays],
+            )
             found = fold.calls.get(alike)
             if found is not None:
                 call, made = found
@@ -195,7 +201,7 @@ class TorchBackend(Backend):
                 again: list[Any] = []
 
                 def allocated() -> list[int]:
-                    again.extend([torch.empty(shape, dtype=kind, device=device) for shape, kind in made])
+                    again.extend([arrays[0].new_empty(shape, dtype=kind) for shape, kind in made])
                     return [o.data_ptr() for o in again]
 
                 call([a.data_ptr() for a in arrays], allocated, queue)
@@ -253,6 +259,14 @@ def _refuse_tracers(arrays: Sequence[Any]) -> None:
 
 
 _kept_out: list[Any] = []
+
+
+def _is_compiling() -> bool:
+    """Whether torch.compile looks into what is run, or may do so in what that calls."""
+    if torch.compiler.is_compiling():
+        return True
+    callback = getattr(torch._C._dynamo.eval_frame, "get_eval_frame_callback", None)
+    return callback is None or callback() is not None
 
 
 def _uncompiled() -> Any:

@@ -89,7 +89,7 @@ class Question(NamedTuple):
         """All results, those that only derivatives use included: (…, kept, dim) each."""
         arrays = [leaves[k].value for k in self.used]
         like: Any = None
-        if not arrays or float in map(type, arrays):
+        if not arrays or float in [type(v) for v in arrays]:
             like = next(leaf.value for leaf in leaves if not isinstance(leaf.value, float))
             arrays = [self.backend.scalar(v, _wide(self.dtype), like) if isinstance(v, float) else v for v in arrays]
         if asking.get():
@@ -717,7 +717,8 @@ class Folds(Symbolic):
         if not shape or columns is not None and shape[-1 if vector else -2] != columns:
             outer = self.shape[: len(self._batch) + 2]
             raise ValueError(f"K @ b: K has shape {outer}, so b must have shape ({outer[-1]},) or ({outer[-1]}, E), not {tuple(shape)}")
-        leaf = Leaf(readable(b)[:, None] if vector else readable(b), "j")
+        b = readable(b)
+        leaf = Leaf(b[:, None] if vector else b, "j")
         if self._mask is not None or self._complex:
             return self._weighted(leaf, not vector)._along_one(_sum(accumulation_of()), -1 if vector else -2)
         place = place_of(leaf, self.leaves)

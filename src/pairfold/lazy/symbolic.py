@@ -354,8 +354,9 @@ def same(a: Leaf, b: Leaf) -> bool:
 
 def place_of(leaf: Leaf, leaves: Sequence[Leaf]) -> int:
     """Which of some variables stands for the same array; their number, where none does."""
+    axis = leaf.axis
     for place, known in enumerate(leaves):
-        if same(known, leaf):
+        if known.axis == axis and same(known, leaf):
             return place
     return len(leaves)
 

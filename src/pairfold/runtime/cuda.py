@@ -102,12 +102,11 @@ def _check(result: tuple[Any, ...], doing: str) -> Any:
 
 @lru_cache(maxsize=1)
 def _direct(d: Any) -> tuple[Any, Any]:
-    """A driver's cuCtxGetCurrent and cuLaunchKernel by their addresses: what each call asks for, in less time than by the bindings."""
-    pointer, number = ctypes.c_void_p, ctypes.c_uint
+    """A driver's cuCtxGetCurrent and cuLaunchKernelEx by their addresses: what each call asks for, in less time than by the bindings."""
     found = []
-    for name, parameters in ((b"cuCtxGetCurrent", [pointer]), (b"cuLaunchKernel", [pointer, *[number] * 7, *[pointer] * 3])):
+    for name, parameters in ((b"cuCtxGetCurrent", 1), (b"cuLaunchKernelEx", 4)):
         address = _check(d.cuGetProcAddress(name, 12000, 0)[:2], f"the driver does not know {name.decode()}")
-        found.append(ctypes.CFUNCTYPE(ctypes.c_int, *parameters)(int(address)))
+        found.append(ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_void_p] * parameters)(int(address)))
     return found[0], found[1]
 
 
@@ -200,7 +199,6 @@ class Call:
         self.here, self.phases, self.scratch, self.tables = here, phases, scratch, tables
         self._context = int(here.context)
         self._bytes, self._starts = _placed(scratch)
-        self._shapes = [(int(p.function), *p.grid, p.threads, 1, 1, p.shared) for p in phases]
         self._idle: list[_Words] = []
 
     def __call__(self, addresses: Sequence[int], results: Callable[[], Sequence[int]], queue: Queue) -> None:
@@ -211,57 +209,71 @@ class Call:
         """
         context_of, launch = _direct(_driver())
         # The driver copies the words as it takes a launch, so that the next call may have them; no other thread has them meanwhile.
-        words = self._idle.pop() if self._idle else self._new_words(len(addresses))
+        words = self._idle.pop() if self._idle else _Words(self.phases, [word for word, _ in self._starts], len(addresses))
         context_of(words.place_of_context)
         if words.context.value != self._context:
             with Current(self.here):
                 self(addresses, results, queue)
             return
         keep, base = queue.allocate(self._bytes) if self._bytes else (None, 0)
-        words.fill([*[base + start for _, start in self._starts], *addresses])
-        last = self._shapes[-1]
-        for phase, shape, parameters in zip(self.phases, self._shapes, words.parameters):
-            if shape is last:
+        words.fill(queue.stream, [*[base + start for _, start in self._starts], *addresses])
+        last = len(self.phases) - 1
+        for k, (shape, function, parameters) in enumerate(words.launches):
+            if k == last:
                 words.fill_results(results())
-            status = launch(*shape, queue.stream, parameters, None)
+            status = launch(shape, function, parameters, None)
             if status:
-                raise CudaError(f"the kernel {phase.name} does not start on GPU {queue.device}: {_driver().CUresult(status).name}")
+                name = self.phases[k].name
+                raise CudaError(f"the kernel {name} does not start on GPU {queue.device}: {_driver().CUresult(status).name}")
         self._idle.append(words)
         del keep
 
-    def _new_words(self, operands: int) -> _Words:
-        last = FIRST_VARIABLE + WORDS_A_VARIABLE * operands
-        return _Words(
-            [p.words for p in self.phases], [*(word for word, _ in self._starts), *range(FIRST_VARIABLE, last, WORDS_A_VARIABLE)], last
-        )
+
+class _Shape(ctypes.Structure):
+    """The driver's CUlaunchConfig."""
+
+    _fields_ = [  # noqa: RUF012  # ctypes's
+        ("grid", 3 * ctypes.c_uint),
+        ("threads", 3 * ctypes.c_uint),
+        ("shared", ctypes.c_uint),
+        ("stream", ctypes.c_void_p),
+        ("attributes", ctypes.c_void_p),
+        ("attribute_count", ctypes.c_uint),
+    ]
 
 
 class _Words:
-    """The words of a call's launches in memory.
+    """All that a call's launches say to the driver, in memory.
 
     Attributes
     ----------
-    parameters : sequence of int
-        For each launch the address of the address of its words, as the driver wants it.
+    launches : sequence of tuple of int
+        For each launch where its shape is, its function, and where the address of its words is.
     context : ctypes.c_void_p
         Room for the driver to say which context is the thread's own.
     """
 
-    def __init__(self, launches: Sequence[Sequence[int]], places: Sequence[int], first_result: int):
-        self._memory = array("q", [*(word for words in launches for word in words), *[0] * len(launches)])
-        # One launch after the other, then where each begins.
-        length, end = len(launches[0]), len(self._memory) - len(launches)
+    def __init__(self, phases: Sequence[Phase], scratch: Sequence[int], operands: int):
+        # The words of one launch after the other, then where each begins.
+        self._memory = array("q", [*(word for p in phases for word in p.words), *[0] * len(phases)])
+        length, end = len(phases[0].words), len(self._memory) - len(phases)
         begins, address = range(0, end, length), self._memory.buffer_info()[0]
         for k, begin in enumerate(begins, end):
             self._memory[k] = address + 8 * begin
-        self.parameters = [address + 8 * k for k in range(end, len(self._memory))]
+        self._shapes = [_Shape(p.grid, (p.threads, 1, 1), p.shared) for p in phases]
+        starts = range(address + 8 * end, address + 8 * len(self._memory), 8)
+        self.launches = [(ctypes.addressof(s), int(p.function), at) for s, p, at in zip(self._shapes, phases, starts, strict=True)]
+        first_result = FIRST_VARIABLE + WORDS_A_VARIABLE * operands
+        places = [*scratch, *range(FIRST_VARIABLE, first_result, WORDS_A_VARIABLE)]
         self._places = [[begin + place for begin in begins] for place in places]
         self._first_result = begins[-1] + first_result
         self.context = ctypes.c_void_p()
         self.place_of_context = ctypes.byref(self.context)
 
-    def fill(self, addresses: Sequence[int]) -> None:
-        """Put addresses into their places, in all launches."""
+    def fill(self, stream: int, addresses: Sequence[int]) -> None:
+        """Say on which stream, and put addresses into their places, in all launches."""
+        for shape in self._shapes:
+            shape.stream = stream
         memory = self._memory
         for places, address in zip(self._places, addresses):
             for place in places:
