@@ -141,6 +141,15 @@ g = torch.compile(f, backend="eager")
 for _ in range(3):
     assert torch.allclose(g(x), f(x))
     assert torch.allclose(torch.autograd.grad(g(x).sum(), x)[0], torch.autograd.grad(f(x).sum(), x)[0])
+# What is inside is not looked at: neither NumPy's part of patterns and indices, nor anything that takes time.
+x = x.detach()
+K = (-Vi(x).sqdist(Vj(y))).exp()
+same = K.same_label(torch.arange(5) % 2, torch.arange(7) % 2)
+for h in (lambda v: same @ v, lambda v: K.blocks([[0, 2], [2, 5]], [[0, 3], [3, 7]]) @ v, lambda v: K[1:4, ::2] @ v[:4] * 2):
+    torch._dynamo.utils.counters.clear()
+    v = torch.randn(7, 2)
+    assert torch.allclose(torch.compile(h, backend="eager")(v), h(v))
+    assert sum(torch._dynamo.utils.counters["graph_break"].values()) <= 2
 print("right")
 """
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=200)

@@ -109,6 +109,18 @@ def test_fast_math():
     assert error[0] < 1e-5 and error[1] < 2e-6
 
 
+def test_fast_math_of_factors_of_the_row(random):
+    """nan and infinity go where NumPy sends them, and nothing that is finite overflows on its way."""
+    x, z = random.normal(size=(6, 1)).astype("f4"), random.normal(size=(7, 1)).astype("f4")
+    w = np.array([np.inf, 1, 0, -2, np.nan, 0.5], "f4")
+    K, full = (Vi(x) - Vj(z)).sin() * Vi(w), np.sin(x - z.T).astype("f8") * w[:, None]
+    np.testing.assert_allclose(K.sum(1, backend="cuda")[:, 0], full.sum(1), rtol=1e-4)
+    met = K.same_label(np.arange(6), np.full(7, 1)).sum(1, backend="cuda")[:, 0]
+    np.testing.assert_allclose(met, [0, full[1].sum(), 0, 0, 0, 0], rtol=1e-4)
+    large, small = Vj(np.full((7, 1), 3e38, "f4")) + Vi(x), Vi(np.full((6, 1), 1e-5, "f4"))
+    np.testing.assert_allclose((large * small).sum(1, backend="cuda"), 7 * 3e33, rtol=1e-5)
+
+
 def quotients(a, b):
     """a / b of each row, in float32 on a GPU."""
     return (Vi(a) / Vi(b) * Vj(np.ones(1, "f4"))).sum(1, backend="cuda")

@@ -140,10 +140,6 @@ class TorchBackend(Backend):
         return array.requires_grad or self.differentiable((array,))
 
     def results(self, fold: Fold, arrays: Sequence[Any], extent: Extent, dtype: str, pattern: Pattern | None = None) -> tuple[Any, ...]:
-        results = _uncompiled() if "torch._dynamo" in sys.modules and _is_compiling() else TorchBackend._results
-        return results(self, fold, arrays, extent, dtype, pattern)
-
-    def _results(self, fold: Fold, arrays: Sequence[Any], extent: Extent, dtype: str, pattern: Pattern | None) -> tuple[Any, ...]:
         if self.differentiable(arrays):
             if fold.reduction.selects and extent.reduced:
                 return self._selected(fold, arrays, extent, dtype, pattern)
@@ -256,24 +252,6 @@ def _refuse_tracers(arrays: Sequence[Any]) -> None:
         raise RuntimeError(
             f"{found} cannot record a fold over pairs: trace the parts around it, or use torch.compile, which runs it as it is"
         )
-
-
-_kept_out: list[Any] = []
-
-
-def _is_compiling() -> bool:
-    """Whether torch.compile looks into what is run, or may do so in what that calls."""
-    if torch.compiler.is_compiling():
-        return True
-    callback = getattr(torch._C._dynamo.eval_frame, "get_eval_frame_callback", None)
-    return callback is None or callback() is not None
-
-
-def _uncompiled() -> Any:
-    """`TorchBackend._results`, into which torch.compile does not look."""
-    if not _kept_out:
-        _kept_out.append(torch.compiler.disable(TorchBackend._results))
-    return _kept_out[0]
 
 
 def _queue(device: Any) -> Queue | None:

@@ -238,10 +238,8 @@ class Symbolic(Solvable):
         if chosen >= -self.ndim and found < 0:
             raise ValueError(f"{name}: axis {chosen} of {self.shape} is a batch axis: reduce the rows or the columns, then the result")
         if found not in (0, 1, 2):
-            raise ValueError(
-                f"{name}: axis must be {first} (rows), {first + 1} (columns), or -1 or {first + 2} (the inner one), not {chosen}, "
-                f"of {self.shape}"
-            )
+            inner = f"{'-1 or ' if self._inner else ''}{first + 2} (the inner one)"
+            raise ValueError(f"{name}: axis must be {first} (rows), {first + 1} (columns) or {inner}, not {chosen}, of {self.shape}")
         return found
 
     def _inner_axis(self, name: str, axis: int) -> None:

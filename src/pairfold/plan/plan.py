@@ -235,7 +235,7 @@ def make_plan(
         base_two = EXPONENTIALS if machine.base_two else () if reduction.careful else OF_REDUCTIONS
     if contracted:
         chosen = push_factors(chosen)
-    if isinstance(reduction, Sum) and (contracted or machine.name == "cuda"):
+    if isinstance(reduction, Sum) and contracted:
         separated = separate(chosen[0], differences=contracted)
         chosen = simplify((separated.formula,))
     hoisted = hoist(to_base_two(chosen) if "exp" in base_two else chosen)

@@ -762,6 +762,8 @@ class GenericLazyTensor:
         """The product of the (…, M, N) matrix with an array (N,) or (…, N, E)."""
         if self.ndim != (2 if self.is_complex else 1):
             raise ValueError(f"K @ v needs one number for each pair, but K has shape {self.shape}")
+        if not isinstance(v, GenericLazyTensor) and not is_array(v):
+            raise TypeError(f"K @ v takes an array v, not {type(v).__name__}")
         vector = len(v.shape) == 1
         if not options and self._is_there and not self.is_complex and not is_complex(v) and not (vector and self.native._batch):
             return self.native @ v
