@@ -245,7 +245,7 @@ ARITHMETIC = [
              doc="a to the power b", keops="Powf", arity=2),
     Operator("mod", "elementwise", broadcast, call("mod"), np.mod, lambda m, a, b: m.mod(a, b),
              lambda n: (1, -apply("floor", n.args[0] / n.args[1])), cost=15,
-             doc="the remainder, of the sign of b, as NumPy's mod", arity=2),
+             doc="the remainder, of the sign of b, as NumPy's mod; 0 where a / b is 2^24 (in float64 2^53) or more", arity=2),
     Operator("hypot", "elementwise", broadcast, call("hypot"), np.hypot, lambda m, a, b: m.hypot(a, b),
              _hypot_partials, cost=16, sign=lambda a, b: 1,
              doc="sqrt(a² + b²) without overflow; its derivative at 0 is taken as 0", arity=2),
