@@ -27,9 +27,11 @@ def keep_out() -> None:
 
 
 def _leave_alone() -> None:
-    try:
-        import_module(f"{TRACER}.trace_rules").add(OURS)
-    except (ImportError, AttributeError):  # of another version: then it traces what it can
+    for place in ("trace_rules", "skipfiles"):  # the latter until PyTorch 2.1
+        try:
+            import_module(f"{TRACER}.{place}").add(OURS)
+        except (ImportError, AttributeError):
+            continue
         return
 
 
