@@ -89,6 +89,7 @@ def matrix():
     yield pytest.param((distance(16),), ArgKmin(10), 32, True, id="argKmin-16-products")
     for name, accumulation in ACCUMULATIONS.items():
         yield pytest.param((gauss(3),), Sum(accumulation), 32, False, id=f"gauss-3-{name}")
+        yield pytest.param((apply("sqrt", distance(2)) * var("j", 2, 1),), Sum(accumulation), 32, False, id=f"energy-2-{name}")
     near = apply("le", distance(3), 1)
     for reduction in (Sum(), LogSumExp(), Argmin(), ArgKmin(10)):
         yield pytest.param((near, distance(3)), Masked(reduction), 32, False, id=f"masked-{reduction.name}")

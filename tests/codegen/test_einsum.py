@@ -15,8 +15,9 @@ from pairfold.formula.operators import OPERATORS, concat, einsum, extract
 from pairfold.formula.operators_tensor import products
 from pairfold.formula.reference import evaluate
 from pairfold.plan.plan import Numbers, make_plan
-from pairfold.plan.schedule import MOST_WRITTEN_OUT, Machine
+from pairfold.plan.schedule import MOST_WRITTEN_OUT
 from pairfold.reductions import REDUCTIONS, Sum
+from pairfold.runtime.cuda import MACHINE
 from tests.codegen import one_thread
 from tests.device import DEVICE
 from tests.helpers import compute, dense, expected
@@ -26,7 +27,6 @@ AXES = [
     ("a", "b", "ab"), ("a", "b", "ba"), ("abc", "b", "ca"), ("ab", "ab", "a"), ("ab", "ab", "ba"), ("abc", "cad", "db"), ("", "ab", "ba"),
     ("abcd", "cb", "da"), ("ac", "bd", "abcd"), ("a", "a", ""), ("a", "a", "a"),
 ]  # fmt: skip
-MACHINE = Machine("cuda", 32, 255, base_two=True)
 EXAMPLES = 20 if DEVICE == "cuda" else 60  # there each has kernels of its own, which NVIDIA's assembler takes seconds for
 relaxed = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
 

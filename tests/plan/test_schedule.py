@@ -11,9 +11,10 @@ from pairfold.formula.graph import Node, apply, var
 from pairfold.plan.plan import Numbers, make_plan
 from pairfold.plan.schedule import Machine
 from pairfold.reductions import ArgKmin, LogSumExp, Min, Prod, Sum
+from pairfold.runtime.cuda import MACHINE
 from tests.helpers import compute, expected, network
 
-CPU, CUDA = Machine("cpu", 512, 32), Machine("cuda", 32, 255, base_two=True)
+CPU, CUDA = Machine("cpu", 512, 32), MACHINE
 
 
 def chain(length: int) -> Node:

@@ -487,19 +487,20 @@ def emit_grid_finish(f: Grid, layout: Layout) -> None:
     first = b.mul(group, stretch)
     has_some = b.icmp_signed("<", first, splits)
     own = partials.of(f.smaller(first, b.sub(splits, I64(1))), I64(0))
-    dims = [field.dim for field in layout.plan.fields]
+    fields = layout.plan.fields
+    dims = [field.dim for field in fields]
     in_registers = sum(dims) <= SHORT_PARTIAL and max(dims) <= IN_REGISTERS
     # In registers the next splits are on their way while one is merged.
-    state = Partial.on_stack(f, own.types, dims, 1) if in_registers else own
-    finish = Finish(f, layout, state, 0 if in_registers else row)
+    state, place = (Partial.on_stack(f, own.types, dims, 1), 0) if in_registers else (own, row)
+    finish = Finish(f, layout, state, place)
 
     def keep() -> None:
         """Let other groups read it."""
         if in_registers:
-            finish.keep(own, row)
+            own.copy(row, state, place, fields)
 
     if in_registers:
-        finish.copy(own, row)
+        state.copy(place, own, row, fields)
 
     def take(split: Value, _: Sequence[Value]) -> Sequence[Value]:
         finish.merge(partials.of(split, I64(0)), row)

@@ -11,7 +11,7 @@ from .evaluate import SHORT, Evaluator, Index
 from .frame import Frame
 from .layout import FINISH_BLOCKS, PARTIALS, SPLITS, Layout, M
 from .pack import from_arrays
-from .partial import Partial, for_dim
+from .partial import Partial
 from .storage import stored
 
 
@@ -43,7 +43,7 @@ def _vector(finish: Finish, block: Value, r: Value) -> Sequence[Value]:
         finish.merge(partial(split), r)
         return ()
 
-    finish.copy(partial(I64(0)), r)
+    finish.state.copy(finish.row, partial(I64(0)), r, finish.plan.fields)
     loop(b, I64(1), splits, 1, (), merge)
     blocks = Blocks(frame, layout)
     batch, in_batch = blocks.of_batch(block)
@@ -59,24 +59,6 @@ class Finish:
     def __init__(self, frame: Frame, layout: Layout, state: Partial, row: int | Value = 0):
         self.frame, self.layout, self.plan = frame, layout, layout.plan
         self.state, self.row = state, row
-
-    def copy(self, source: Partial, row: int | Value) -> None:
-        """Begin with a row vector of another partial."""
-        for k, f in enumerate(self.plan.fields):
-            for_dim(
-                self.frame.builder,
-                f.dim,
-                lambda d, k=k: self.state.store(k, d, self.row, source.load(k, d, row)),  # type: ignore[misc]
-            )
-
-    def keep(self, target: Partial, row: int | Value) -> None:
-        """Leave what there is so far in a row vector of another partial."""
-        for k, f in enumerate(self.plan.fields):
-            for_dim(
-                self.frame.builder,
-                f.dim,
-                lambda d, k=k: target.store(k, d, row, self.state.load(k, d, self.row)),  # type: ignore[misc]
-            )
 
     def merge(self, later: Partial, row: int | Value) -> None:
         """Merge with a row vector of the partial of later columns, entry by entry."""

@@ -41,6 +41,11 @@ class Partial:
     def store(self, field: int, component: Value, row: int | Value, value: Value) -> None:
         self.builder.store(value, self.place(field, component, row))
 
+    def copy(self, row: int | Value, source: Partial, its_row: int | Value, fields: Sequence[Field]) -> None:
+        """Fill a row vector with that of another partial."""
+        for k, f in enumerate(fields):
+            for_dim(self.builder, f.dim, lambda d, k=k: self.store(k, d, row, source.load(k, d, its_row)))  # type: ignore[misc]
+
     def reset(self, frame: Frame, fields: Sequence[Field]) -> None:
         """Fill with the identities of fields."""
         for k, (f, t) in enumerate(zip(fields, self.types, strict=True)):

@@ -89,7 +89,7 @@ class Question(NamedTuple):
         """All results, those that only derivatives use included: (…, kept, dim) each."""
         arrays = [leaves[k].value for k in self.used]
         like: Any = None
-        if not arrays or float in [type(v) for v in arrays]:
+        if not arrays or float in map(type, arrays):
             like = next(leaf.value for leaf in leaves if not isinstance(leaf.value, float))
             arrays = [self.backend.scalar(v, _wide(self.dtype), like) if isinstance(v, float) else v for v in arrays]
         if asking.get():

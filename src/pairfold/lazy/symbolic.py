@@ -352,9 +352,8 @@ def same(a: Leaf, b: Leaf) -> bool:
 
 def place_of(leaf: Leaf, leaves: Sequence[Leaf]) -> int:
     """Which of some variables stands for the same array; their number, where none does."""
-    axis = leaf.axis
     for place, known in enumerate(leaves):
-        if known.axis == axis and same(known, leaf):
+        if same(known, leaf):
             return place
     return len(leaves)
 
@@ -404,14 +403,13 @@ def over_common_leaves(lazies: Sequence[Symbolic]) -> tuple[list[Node], list[Lea
     leaves = list(lazies[0].leaves)
     formulas = [lazies[0].formula]
     for lazy in lazies[1:]:
-        numbers, renamed = [], False
-        for number, leaf in enumerate(lazy.leaves):
+        numbers = []
+        for leaf in lazy.leaves:
             place = place_of(leaf, leaves)
             if place == len(leaves):
                 leaves.append(leaf)
             numbers.append(place)
-            renamed = renamed or place != number
-        formulas.append(renumber((lazy.formula,), tuple(numbers))[0] if renamed else lazy.formula)
+        formulas.append(lazy.formula if numbers == list(range(len(numbers))) else renumber((lazy.formula,), tuple(numbers))[0])
     return formulas, leaves
 
 

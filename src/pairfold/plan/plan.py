@@ -236,7 +236,7 @@ def make_plan(
     if contracted:
         chosen = push_factors(chosen)
     if isinstance(reduction, Sum) and contracted:
-        separated = separate(chosen[0], differences=contracted)
+        separated = separate(chosen[0], differences=True)
         chosen = simplify((separated.formula,))
     hoisted = hoist(to_base_two(chosen) if "exp" in base_two else chosen)
     schedule = choose(hoisted, reduction, numbers.bits, machine)

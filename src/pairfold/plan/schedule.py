@@ -340,7 +340,8 @@ def _tile_of_thread(hoisted: Hoisted, reduction: Reduction, bits: int, machine: 
     unroll = max(UNROLL, inner, state if in_registers else 0) if fits else UNROLL
     # Products of matrices keep whole vectors of each pair: what goes into one and what comes out.
     vectors = words * max((n.dim + max(a.dim for a in n.args if a.axes == PAIR) for n in order if _multiplies_pairs(n)), default=0)
-    most = max(1, min(MOST_INSTRUCTIONS_CUDA // _instructions(order, unroll), KEPT // max(1, vectors)))
+    instructions = _instructions(order, unroll)
+    most = max(1, min(MOST_INSTRUCTIONS_CUDA // instructions, KEPT // max(1, vectors)))
     if not fits:
         rows = min(2, most)
         columns = min(4, power_of_two(most // rows))
@@ -351,6 +352,7 @@ def _tile_of_thread(hoisted: Hoisted, reduction: Reduction, bits: int, machine: 
     # Functions take registers on the way, and a choice takes one of the few that hold conditions.
     several = CHOICES if machine.base_two else CHOICES | WITHOUT_APPROXIMATION
     simple = all(n.op.cost <= AN_INSTRUCTION and n.op.name not in several for n in order if n.axes == PAIR)
+    plain = isinstance(reduction, Sum) and not reduction.careful and state == 1
     # More columns a step keep the units busy, until registers run out; fewer registers let more thread blocks run at once.
     if reduction.guarded:
         columns, resident = (8, 2) if light else (4 if rows == 4 else 2, 3 if rows == 4 else 1)
@@ -362,7 +364,7 @@ def _tile_of_thread(hoisted: Hoisted, reduction: Reduction, bits: int, machine: 
         columns, resident = 4, 2 if state <= 2 else 1
     elif light and not simple:
         columns, resident = 4 if state <= 2 else 2, 2
-    elif light and MOST_ROWS * a_row + par <= 32 and isinstance(reduction, Sum) and _instructions(order, unroll) >= BUSY_INSTRUCTIONS:
+    elif light and plain and MOST_ROWS * a_row + par <= 32 and instructions >= BUSY_INSTRUCTIONS:
         rows, columns, resident = MOST_ROWS, 8, 2
     elif light and rows * a_row <= 20 and state == 1:
         columns, resident = 16, 3

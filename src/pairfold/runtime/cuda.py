@@ -344,7 +344,7 @@ class Kernel:
         for first in range(0, extent.batches, LARGEST_GRID):
             call = self.call(operands, extent, queue, pattern, first)
             results = [output + first * size for output, size in zip(outputs, a_batch, strict=True)]
-            call([o.address for o in operands], lambda found=results: found, queue)  # type: ignore[misc]
+            call([o.address for o in operands], results.copy, queue)
 
     def call(self, operands: Sequence[Operand], extent: Extent, queue: Queue, pattern: Pattern | None = None, first: int = 0) -> Call:
         """The computation of batches from the first on, at most `LARGEST_GRID` of them, for operands such as these."""
