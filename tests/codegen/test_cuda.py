@@ -145,6 +145,16 @@ def test_registers_of_exact_functions(name, tmp_path):
 
 
 @assembles
+@pytest.mark.parametrize("width", [1, 2, 3])
+@pytest.mark.parametrize("dim", [3, 4])
+@pytest.mark.parametrize("accumulate", ACCUMULATIONS)
+def test_registers_of_weights(accumulate, dim, width, tmp_path):
+    laplace = apply("exp", -apply("sqrt", distance(dim))) * var("j", 2, width)
+    found = assembled(plan_of((laplace,), Sum(ACCUMULATIONS[accumulate])), 90, tmp_path)
+    assert [bytes for _, bytes in found.values()] == [0, 0]
+
+
+@assembles
 @pytest.mark.parametrize("capability", [80, 90, 120])
 @pytest.mark.parametrize("stored", ["float16", "bfloat16", "float32", "float64"])
 @pytest.mark.parametrize("name", REDUCTIONS)

@@ -302,6 +302,7 @@ ROWS = 4  # of a thread: what it reads of a column serves all of them
 MOST_ROWS = 8  # where a pair takes so many instructions that the exponentials have time, and registers allow it
 AN_INSTRUCTION = 6  # operators of this cost at most are an instruction or two, but for these
 CHOICES, WITHOUT_APPROXIMATION = frozenset({"where"}), frozenset({"exp2", "sqrt", "rsqrt", "round"})
+FEW_INSTRUCTIONS = 14  # of a pair, as inner products have them
 BUSY_INSTRUCTIONS = 12  # of a pair, beside which an exponential takes no time of its own
 SLICES = (2, 4, 8, 16, 32)  # lanes that may share a row
 LEAST_TILE = 8  # columns in shared memory
@@ -352,7 +353,10 @@ def _tile_of_thread(hoisted: Hoisted, reduction: Reduction, bits: int, machine: 
     # Functions take registers on the way, and a choice takes one of the few that hold conditions.
     several = CHOICES if machine.base_two else CHOICES | WITHOUT_APPROXIMATION
     simple = all(n.op.cost <= AN_INSTRUCTION and n.op.name not in several for n in order if n.axes == PAIR)
-    plain = isinstance(reduction, Sum) and not reduction.careful and state == 1
+    careful = isinstance(reduction, Sum) and reduction.careful
+    plain = isinstance(reduction, Sum) and not careful and state == 1
+    # Of pairs that take more than a few instructions ptxas has all columns of a step in registers before it begins.
+    read_ahead = rows * a_row + (16 * col if instructions > FEW_INSTRUCTIONS else 0)
     # More columns a step keep the units busy, until registers run out; fewer registers let more thread blocks run at once.
     if reduction.guarded:
         columns, resident = (8, 2) if light else (4 if rows == 4 else 2, 3 if rows == 4 else 1)
@@ -366,11 +370,15 @@ def _tile_of_thread(hoisted: Hoisted, reduction: Reduction, bits: int, machine: 
         columns, resident = 4 if state <= 2 else 2, 2
     elif light and plain and MOST_ROWS * a_row + par <= 32 and instructions >= BUSY_INSTRUCTIONS:
         rows, columns, resident = MOST_ROWS, 8, 2
-    elif light and rows * a_row <= 20 and state == 1:
+    elif light and careful:
+        # What a sum takes beside itself, each column takes too.
+        kept = rows * (row + sum(f.dim * (2 if f.kind == "double" else 1) for f in reduction.fields([f.dim for f in body])))
+        columns, resident = 8 if kept <= 20 else 4, 2 if kept <= 44 else 1
+    elif light and state == 1 and rows * a_row <= 20 and read_ahead <= 80:
         columns, resident = 16, 3
     elif light:
         # What meets its partial column by column takes temporaries for each.
-        columns, resident = (16 if isinstance(reduction, Sum) and not reduction.careful else 8), 2
+        columns, resident = 16 if isinstance(reduction, Sum) and read_ahead <= 104 else 8, 2
     elif rows == 4 and state == 1:
         columns, resident = 4, 1 if vectors or words * par > 32 else 3
     else:
