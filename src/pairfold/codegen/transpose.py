@@ -9,12 +9,15 @@ from llvmlite import ir
 
 from .builder import I32, Value
 
+AHEAD = 2048  # bytes that are asked for before they are needed: processors themselves look ahead to the end of a page at most
+LINE = 64  # bytes that come from memory together
+
 
 def load_vectors(m: Any, place: Value, dim: int, there: Value, last: Value | None) -> list[Value]:
     """The components of the `there` vectors of numbers from `place` on, no more than lanes; lanes beyond repeat the vector at `last`, or
     are anything.
 
-    No number beyond them is read.
+    No number beyond them is read; who goes on from here finds what follows on its way.
     """
     b, width, scalar = m.builder, m.width, m.scalar
     name = f"llvm.masked.load.{m.suffix()}.p0"
@@ -23,6 +26,9 @@ def load_vectors(m: Any, place: Value, dim: int, there: Value, last: Value | Non
         address = b.gep(place, [I32(k * width)], source_etype=scalar)
         return m.intrinsic(name, m.real, [address, I32(m.bits // 8), m.below(numbers, k * width), m.const(0.0)])
 
+    for k in range(0, dim * width * m.bits // 8, LINE):
+        address = b.gep(place, [I32(AHEAD + k)], source_etype=ir.IntType(8))
+        m.intrinsic("llvm.prefetch.p0", ir.VoidType(), [address, I32(0), I32(3), I32(1)])  # data, to read, for the nearest cache
     numbers = b.mul(there, I32(dim))
     loaded = [load(k) for k in range(dim)]
     alive = None if last is None else m.below(there)
