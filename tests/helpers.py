@@ -78,10 +78,10 @@ def _here(array) -> np.ndarray:
     return array.cpu().numpy() if hasattr(array, "cpu") else array
 
 
-def network(*widths: int) -> Node:
+def network(*widths: int, activation: str = "tanh") -> Node:
     """A perceptron of differences, its weights and biases parameters."""
     value = var("i", 0, widths[0]) - var("j", 1, widths[0])
     for k, (m, n) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
         weights, bias = var("p", 2 * k + 2, m * n), var("p", 2 * k + 3, n)
-        value = apply("matvecmult", weights, apply("tanh", value)) + bias
+        value = apply("matvecmult", weights, apply(activation, value)) + bias
     return value

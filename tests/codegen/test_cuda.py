@@ -103,6 +103,8 @@ def matrix():
     yield pytest.param((scores, var("j", 2, 64)), SumSoftMaxWeight(), 32, False, id="attention-64")
     for widths in ((3, 4, 1), (3, 16, 1), (3, 8, 8, 1)):
         yield pytest.param((network(*widths),), Sum(), 32, False, id=f"network-{'-'.join(map(str, widths))}")
+    for widths in ((3, 12, 12, 1), (3, 16, 16, 1)):  # with more parameters than registers
+        yield pytest.param((network(*widths, activation="relu"),), Sum(), 32, False, id=f"relu-{'-'.join(map(str, widths))}")
 
 
 @assembles

@@ -273,7 +273,7 @@ class GridTile(Tile):
             self.row_places = [self._packed_row(I64(r)) for r in self.rows]
             columns = b.mul(self.batch, f.word(N))
             self.col_base = f.element(f.address(COL), b.mul(columns, I64(h.col.length)), bytes)
-            self.par_base = f.element(f.address(PAR), b.mul(self.batch, I64(h.par.length)), bytes)
+            self.par_base = f.element(f.address(PAR), b.mul(self.batch, I64(self.whole.par_length)), bytes)
             return
         self.row_stride, self.column_length = s.rows, column_length(self.whole.plan)
         shared = ir.GlobalVariable(b.module, ir.ArrayType(self.m.scalar, 0), "columns", SHARED)
@@ -300,6 +300,17 @@ class GridTile(Tile):
         if self.schedule.packed:
             return super()._column(self.b.add(j, self.moved) if self.gathered else j)
         return self.frame.element(self.shared, self.b.mul(self.b.sub(j, self.start), I64(self.column_length)), self.layout.real_bytes)
+
+    def _step(self, j: Value, carried: Sequence[Value], columns: int) -> Sequence[Value]:
+        if not self.schedule.packed:
+            return super()._step(j, carried, columns)
+        # Parameters too many for registers are read anew for each step: before the loop, as compilers would have it, they would be spilled.
+        # No column has so large a number, but nobody is told.
+        b, kept = self.b, self.par_base
+        self.par_base = self.frame.offset(kept, b.lshr(j, I64(62)))
+        carried = super()._step(j, carried, columns)
+        self.par_base = kept
+        return carried
 
     def _columns(self, start: Value, stop: Value) -> None:
         if not (self.gathered and self.schedule.packed):

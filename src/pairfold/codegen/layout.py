@@ -6,7 +6,7 @@ All buffers hold one batch after the other, and within a batch (rows and partial
 
 - ``row``: for each block of rows, each component, the block's rows one after the other: one aligned vector load.
 - ``col``: for each column, its components one after the other: what a pair needs of a column is one stretch.
-- ``par``: the components.
+- ``par``: the components, from a multiple of 16 bytes on.
 - ``partials``: for each block, each split of the columns, each component of each field, the block's rows.
 """
 
@@ -34,6 +34,7 @@ COUNTER, ABORT, BEGUN = range(3)
 PACK_VECTORS = 64
 FINISH_BLOCKS = 32
 ALIGNMENT = 64
+WIDEST = 16  # bytes that one number's load may be joined to
 INDEX_BYTES = 8
 
 
@@ -50,6 +51,12 @@ class Layout:
     @property
     def real_bytes(self) -> int:
         return self.plan.bits // 8
+
+    @property
+    def par_length(self) -> int:
+        """Numbers from one batch's parameters to the next one's."""
+        a_load = WIDEST // self.real_bytes
+        return ceil_div(self.plan.hoisted.par.length, a_load) * a_load
 
     def variable(self, index: int) -> int:
         """The first word of a variable."""
@@ -93,7 +100,7 @@ class Layout:
         return (
             blocks * s.block * h.row.length * self.real_bytes,
             batches * ceil_div(columns, s.lanes) * s.lanes * h.col.length * self.real_bytes,
-            batches * h.par.length * self.real_bytes,
+            batches * self.par_length * self.real_bytes,
             blocks * splits * self.partial_bytes() if splits > 1 else 0,
         )
 

@@ -97,7 +97,7 @@ def _pack_vector(frame: Frame, layout: Layout, buffer: Buffer, number: Value, ba
     b, m, plan = frame.builder, frame.m, layout.plan
 
     def parameter(slot: Node, index: Index) -> Value:  # packed before
-        component = b.add(b.mul(batch, I64(plan.hoisted.par.length)), b.add(index.value(b), I64(slot.attrs[1])))
+        component = b.add(b.mul(batch, I64(layout.par_length)), b.add(index.value(b), I64(slot.attrs[1])))
         return m.splat(b.load(frame.element(frame.address(PAR), component, layout.real_bytes), typ=m.scalar))
 
     evaluator, starts = of_rows(frame, layout, buffer, batch, numbers, parameter)
@@ -111,7 +111,7 @@ def _pack_vector(frame: Frame, layout: Layout, buffer: Buffer, number: Value, ba
     else:
         base, step, between = frame.element(base, b.mul(number, I64(m.width * buffer.length)), layout.real_bytes), 1, buffer.length
     if buffer.name == "par":
-        base = frame.element(frame.address(PAR), b.mul(batch, I64(buffer.length)), layout.real_bytes)
+        base = frame.element(frame.address(PAR), b.mul(batch, I64(layout.par_length)), layout.real_bytes)
 
     if buffer.name == "col" and isinstance(numbers, Stretch):
         formulas = zip(buffer.formulas, buffer.slots, strict=True)

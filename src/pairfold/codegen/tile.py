@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import reduce
+from math import gcd
 
 from ..formula.graph import Node
 from ..reductions import Field
@@ -17,7 +18,7 @@ from .evaluate import Evaluator, Index, at
 from .finish import Finish
 from .frame import Frame
 from .insert import emit_insertion
-from .layout import ABORT, CHUNK, COL, PAR, PARTIALS, ROW, SPLITS, Layout, M, N
+from .layout import ABORT, CHUNK, COL, PAR, PARTIALS, ROW, SPLITS, WIDEST, Layout, M, N
 from .partial import Partial, identity
 
 REMAINDER = 4  # columns a step for what whole steps leave of sums that are rescaled
@@ -46,7 +47,7 @@ class Tile:
         h = self.plan.hoisted
         of_batch = b.mul(self.frame.padded(self.frame.word(N), s.lanes), I64(h.col.length))
         self.col_base = self.frame.element(self.frame.address(COL), b.mul(batch, of_batch), self.layout.real_bytes)
-        self.par_base = self.frame.element(self.frame.address(PAR), b.mul(batch, I64(h.par.length)), self.layout.real_bytes)
+        self.par_base = self.frame.element(self.frame.address(PAR), b.mul(batch, I64(self.layout.par_length)), self.layout.real_bytes)
         row_block = b.mul(block, I64(self.plan.hoisted.row.length * s.block))
         self.row_base = self.frame.element(self.frame.address(ROW), row_block, self.layout.real_bytes)
         self.first = b.mul(split, self.frame.word(CHUNK))
@@ -113,7 +114,9 @@ class Tile:
                 value = b.select(of_first, value, self.m.splat(of_later))
             return [value]
         if buffer == "par":
-            return [self.m.splat(b.load(self.frame.element(self.par_base, component, bytes), typ=self.m.scalar))]
+            # Where neighbours may be loaded together.
+            align = gcd((offset + index.offset) * bytes, WIDEST) if index.base is None else bytes
+            return [self.m.splat(b.load(self.frame.element(self.par_base, component, bytes), typ=self.m.scalar, align=align))]
         if buffer == "index":
             relative = b.trunc(b.sub(self.j, self.first), self.m.scalar_integer) if self.m.bits == 32 else b.sub(self.j, self.first)
             return [self.m.splat(b.add(relative, self.m.scalar_integer(column)))]

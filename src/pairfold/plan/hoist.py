@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from ..formula.graph import PAIR, I, J, Node, apply, rewrite, slot, substitute, value_of, variables
 
 BUFFERS = {I: "row", J: "col", 0: "par"}
+TOGETHER = 4  # parameters that a GPU loads at once, from a multiple of as many on
 HALVES = tuple(2.0**-k for k in range(1, 5))  # by which nothing overflows, and hardly anything becomes subnormal
 
 
@@ -28,6 +29,8 @@ class Buffer:
         """The slot of a formula, made when new."""
         if formula in self.formulas:
             return self.slots[self.formulas.index(formula)]
+        if self.name == "par" and formula.dim >= TOGETHER:
+            self.length += -self.length % TOGETHER
         return self.reserve(formula, formula.dim, formula.dim)
 
     def reserve(self, formula: Node, dim: int, room: int) -> Node:

@@ -344,7 +344,9 @@ def _tile_of_thread(hoisted: Hoisted, reduction: Reduction, bits: int, machine: 
     instructions = _instructions(order, unroll)
     most = max(1, min(MOST_INSTRUCTIONS_CUDA // instructions, KEPT // max(1, vectors)))
     if not fits:
-        rows = min(2, most)
+        if vectors:  # parameters are read anew for each step: the more pairs they serve the better
+            most = max(1, min(MOST_INSTRUCTIONS_CUDA // instructions, MOST_KEPT // vectors))
+        rows = min(ROWS if vectors else 2, power_of_two(most))
         columns = min(4, power_of_two(most // rows))
         return Schedule("direct", 128, rows, columns, 64, unroll=unroll, state_in_registers=in_registers and state <= UNROLL)
     rows = ROWS if ROWS * a_row <= (KEPT if lanes > 1 else KEPT // 2) else 2 if 2 * a_row <= KEPT else 1
