@@ -50,6 +50,14 @@ def test_cells_far_apart_are_told_apart():
         np.testing.assert_array_equal(labels[:400], labels[400:])
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_cells_that_no_number_tells_apart_are_refused(kind):
+    for points, size in (([[1e19], [2e19], [-1e19]], 1.0), ([[1e30], [0.0], [5.0]], 1.0), ([[0.1], [0.2]], 1e-20)):
+        with pytest.raises(ValueError, match=r"cells apart, more than whole numbers"):
+            cluster.grid_cluster(give(points, kind), size)
+    assert cluster.grid_cluster(give([[2.0**62], [0.0]], kind), 1.0).tolist() == [1, 0]
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.integers(1, 50), st.integers(1, 12), st.sampled_from(KINDS), st.sampled_from(["float32", "float64"]), st.integers(0, 2**32 - 1))
 def test_sorted_clusters(m, labels, kind, dtype, seed):
@@ -142,6 +150,9 @@ def test_ranges_of_a_matrix(rows, columns, kind, seed):
         (lambda x, l: cluster.sort_clusters(x[:3], l), ValueError, ["5 labels", "(3, 2)"]),
         (lambda x, l: cluster.cluster_ranges(l - 1), ValueError, ["numbered from 0", "-1"]),
         (lambda x, l: cluster.cluster_centroids(x, l[:4]), ValueError, ["4 labels for 5 points"]),
+        (lambda x, l: cluster.cluster_centroids(x, l, weights=np.ones(3)), ValueError, ["5 numbers", "(3,)"]),
+        (lambda x, l: cluster.cluster_ranges(l, 3), TypeError, ["Nlab", "(C,)", "3"]),
+        (lambda x, l: cluster.grid_cluster(x, "a"), ValueError, ["size", "'a'"]),
         (lambda x, l: cluster.from_matrix(l, l, l), ValueError, ["ranges_i", "(clusters, 2)", "(5,)"]),
         (lambda x, l: cluster.from_matrix([[0, 3]], [[0, 5]], np.ones((2, 1), bool)), ValueError, ["1 clusters of rows", "(2, 1)"]),
     ],

@@ -169,6 +169,15 @@ def test_batches_share_a_mask():
     np.testing.assert_array_equal(D.same_label(a, b).argmin(2), np.where(there, full, np.inf).argmin(2))
 
 
+@pytest.mark.parametrize("shape", [(0, 5), (5, 0), (0, 0)])
+def test_labels_of_nothing(shape):
+    m, n = shape
+    K = LazyTensor(np.random.rand(m, 1, 3)) | LazyTensor(np.random.rand(1, n, 3))
+    masked = K.same_label(np.zeros(m, int), np.zeros(n, int))
+    np.testing.assert_array_equal(masked.sum(0), np.zeros(n))
+    np.testing.assert_array_equal(masked.sum(1), np.zeros(m))
+
+
 @pytest.mark.parametrize("kind", ["numpy", "torch"])
 @pytest.mark.parametrize("batch", [(), (3,)])
 @pytest.mark.parametrize("inner", [False, True])

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from pairfold import Vi, Vj, kernels, take
+from pairfold import Vi, Vj, block, kernels, take
 
 X, Y = np.random.default_rng(0).normal(size=(50, 3)), np.random.default_rng(1).normal(size=(40, 3))
 
@@ -213,8 +213,35 @@ def test_labels_stored_as_floats():
         (lambda K: kernels.gaussian(X, Y, 0), ValueError, "lengthscale is 0"),
         (lambda K: kernels.periodic(X, Y, period=0.0), ValueError, "period is 0"),
         (lambda K: kernels.polynomial(X, Y, 1.5), ValueError, "whole degree.*not 1.5"),
+        (lambda K: kernels.polynomial(X, Y, 2, scale=np.ones(3)), ValueError, "scale is one number, not 3"),
+        (lambda K: kernels.rational_quadratic(X, Y, alpha=np.ones(2)), ValueError, "alpha is one number, not 2"),
+        (lambda K: kernels.gaussian(X, Y, [1, 2, 3]), TypeError, r"lengthscale is a number, an array.*not \[1, 2, 3\]"),
+        (lambda K: kernels.periodic(X, Y, period="a"), TypeError, "period is a number"),
+        (lambda K: kernels.matern(X, Y, 1.0), ValueError, "smoothness nu of 0.5.*not 1.0"),
+        (lambda K: K.std(1, ddof="a"), TypeError, "ddof .*not 'a'"),
+        (lambda K: K.at([0, 1, 2], [0, 4]), IndexError, r"shapes \(3,\) and \(2,\), which do not broadcast"),
+        (lambda K: block(3), TypeError, "a list of rows"),
     ],
 )
 def test_messages(act, error, message):
     with pytest.raises(error, match=message):
         act(Vi(X) | Vj(Y))
+
+
+def test_a_smoothness_of_any_kind():
+    torch = pytest.importorskip("torch")
+    expected = kernels.matern32(X, Y).sum(1)
+    for nu in (np.float32(1.5), np.float64(1.5), torch.tensor(1.5)):
+        np.testing.assert_array_equal(kernels.matern(X, Y, nu).sum(1), expected)
+
+
+@pytest.mark.parametrize("exponent", [0, 0.0])
+def test_the_power_0_is_a_constant_function(exponent):
+    """1 of nan too, as in NumPy, and with gradients that are zeros."""
+    torch = pytest.importorskip("torch")
+    values = X.copy()
+    values[0, 0] = np.nan
+    np.testing.assert_array_equal(((Vi(values) | Vj(Y)) ** exponent).sum(1), 40)
+    x = torch.tensor(X, requires_grad=True)
+    (g,) = torch.autograd.grad(((Vi(x) * Vj(torch.tensor(Y))) ** exponent).sum(1).sum(), x)
+    assert (g == 0).all()

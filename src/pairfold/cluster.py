@@ -43,6 +43,7 @@ __all__ = [
     "swap_axes",
 ]
 
+LARGEST_CELL = 2.0**63
 LARGEST_KEY = 2**62  # of a cell, as one whole number
 
 
@@ -65,7 +66,7 @@ def grid_cluster(x: Any, size: Any) -> Any:
     Raises
     ------
     ValueError
-        Where x has another shape or holds nan or infinity, or a side is not positive.
+        Where x has another shape or holds nan or infinity, a side is not positive, or points lie 2^63 cells apart or more.
 
     Examples
     --------
@@ -76,7 +77,10 @@ def grid_cluster(x: Any, size: Any) -> Any:
     """
     x = _points("grid_cluster", x)
     backend = backend_of(x)
-    sides = size if is_array(size) else np.asarray(size, dtype="float64")
+    try:
+        sides = size if is_array(size) else np.asarray(size, dtype="float64")
+    except (TypeError, ValueError):
+        raise ValueError(f"grid_cluster: size must be positive, one number or one for each coordinate, not {size!r}") from None
     if not bool((sides > 0).all()) or tuple(sides.shape) not in ((), (1,), (x.shape[1],)):
         raise ValueError(f"grid_cluster: size must be positive, one number or {x.shape[1]}, one for each coordinate, not {size!r}")
     corner = backend.module.amin(x, 0) if len(x) else 0
@@ -85,6 +89,11 @@ def grid_cluster(x: Any, size: Any) -> Any:
     )
     if not bool(backend.module.isfinite(scaled).all()):
         raise ValueError("grid_cluster: the points hold nan or infinity, which lie in no cell")
+    if bool((scaled >= LARGEST_CELL).any()):
+        raise ValueError(
+            f"grid_cluster: the points lie up to {float(scaled.max()):.3g} cells apart, more than whole numbers of 64 bits tell apart: "
+            f"take larger cells than {size!r}, or scale the points"
+        )
     cells = backend.cast(backend.module.floor(scaled), "int64")
 
     def numbered(keys: Any) -> Any:
@@ -159,7 +168,7 @@ def cluster_ranges(lab: Any, Nlab: Any = None) -> Any:  # noqa: N803  # KeOps's 
            [3, 4],
            [4, 5]])
     """
-    counts = _counts(_labels("cluster_ranges", lab)) if Nlab is None else Nlab
+    counts = _counts(_labels("cluster_ranges", lab)) if Nlab is None else _of_labels("cluster_ranges", "Nlab", Nlab)
     backend = backend_of(counts)
     ends = backend.cast(counts, "int64").cumsum(0)
     return backend.module.stack([ends - backend.cast(counts, "int64"), ends], 1)
@@ -201,6 +210,10 @@ def cluster_centroids(
     """
     x, lab = _points("cluster_centroids", x), _labels("cluster_centroids", lab, len(x))
     backend = backend_of(x)
+    Nlab, weights_c = (v if v is None else _of_labels("cluster_centroids", n, v) for n, v in (("Nlab", Nlab), ("weights_c", weights_c)))
+    if weights is not None and (not is_array(weights) or math.prod(weights.shape) != len(x)):
+        given = f"an array of shape {tuple(weights.shape)}" if is_array(weights) else repr(weights)
+        raise ValueError(f"cluster_centroids: weights is an array of {len(x)} numbers, one for each point, not {given}")
     count = len(Nlab if Nlab is not None else weights_c) if Nlab is not None or weights_c is not None else _many(lab)
     if weights is None:
         totals = _counts(lab) if Nlab is None else Nlab
@@ -341,6 +354,13 @@ def _labels(name: str, lab: Any, length: int | None = None) -> Any:
     if length is not None and len(lab) != length:
         raise ValueError(f"{name}: {len(lab)} labels for {length} points")
     return lab
+
+
+def _of_labels(name: str, argument: str, value: Any) -> Any:
+    """What there is one of for each label."""
+    if not is_array(value) or value.ndim == 0:
+        raise TypeError(f"{name}: {argument} is an array (C,), a number for each of the labels, not {value!r}")
+    return value
 
 
 def _many(lab: Any) -> int:

@@ -21,6 +21,7 @@ semi-norms, 1977.
 from __future__ import annotations
 
 import math
+from numbers import Number
 from typing import Any
 
 from .arrays import is_array
@@ -67,7 +68,7 @@ def gaussian(x: Any, y: Any, lengthscale: Any = 1.0) -> LazyTensor:
 rbf = gaussian
 
 
-def matern(x: Any, y: Any, nu: float, lengthscale: Any = 1.0) -> LazyTensor:
+def matern(x: Any, y: Any, nu: Any, lengthscale: Any = 1.0) -> LazyTensor:
     """Matérn's kernel of smoothness ν, 2^(1-ν)/Γ(ν) (√(2ν) r)^ν K_ν(√(2ν) r) (Rasmussen and Williams, 4.14), for half-integer ν.
 
     Parameters
@@ -91,11 +92,12 @@ def matern(x: Any, y: Any, nu: float, lengthscale: Any = 1.0) -> LazyTensor:
     >>> np.allclose(matern(x, y, nu=1.5).sum(axis=1), ((1 + np.sqrt(3) * r) * np.exp(-np.sqrt(3) * r)).sum(1))
     True
     """
-    if nu == math.inf:
+    smoothness = float(nu) if isinstance(nu, (int, float)) or getattr(nu, "ndim", None) == 0 else math.nan
+    if smoothness == math.inf:
         return gaussian(x, y, lengthscale)
-    if not isinstance(nu, (int, float)) or nu < 0 or nu % 1 != 0.5:
+    if not (smoothness >= 0 and smoothness % 1 == 0.5):
         raise ValueError(f"matern takes a smoothness nu of 0.5, 1.5, 2.5 … or inf, not {nu!r}")
-    return _squared(x, y, lengthscale, 2 * nu)._apply("matern", attrs=(int(nu),))
+    return _squared(x, y, lengthscale, 2 * smoothness)._apply("matern", attrs=(int(smoothness),))
 
 
 def matern12(x: Any, y: Any, lengthscale: Any = 1.0) -> LazyTensor:
@@ -190,7 +192,7 @@ def rational_quadratic(x: Any, y: Any, lengthscale: Any = 1.0, alpha: Any = 1.0)
     >>> np.allclose(rational_quadratic(x, y, lengthscale=2.0, alpha=0.7).sum(axis=1), dense.sum(1))
     True
     """
-    a = _divisor(alpha, "alpha")
+    a = _single(_divisor(alpha, "alpha"), "alpha")
     return ((_squared(x, y, lengthscale, 0.5) / a).log1p() * -a).exp()
 
 
@@ -240,7 +242,8 @@ def polynomial(x: Any, y: Any, degree: int = 3, scale: Any = 1.0, offset: Any = 
     if isinstance(degree, bool) or not hasattr(degree, "__index__") or degree < 0:
         raise ValueError(f"polynomial takes a whole degree from 0 on, not {degree!r}")
     x_i, y_j = _points(x, y)
-    return ((x_i | y_j) * _parameter(scale) + _parameter(offset)) ** degree.__index__()
+    factor, term = (_single(_parameter(value, name), name) for value, name in ((scale, "scale"), (offset, "offset")))
+    return ((x_i | y_j) * factor + term) ** degree.__index__()
 
 
 def cosine(x: Any, y: Any) -> LazyTensor:
@@ -307,16 +310,27 @@ def _along(points: Any, name: str, axis: int) -> LazyTensor:
     return LazyTensor(vectors[..., :, None, :] if axis == -2 else vectors[..., None, :, :])
 
 
-def _parameter(value: Any) -> Any:
+def _parameter(value: Any, name: str) -> Any:
     """A number as it is, an array as a parameter."""
-    return Pm(value) if is_array(value) else value
+    if is_array(value):
+        return Pm(value)
+    if not isinstance(value, (LazyTensor, Number)):
+        raise TypeError(f"{name} is a number, an array or a LazyTensor, not {value!r}")
+    return value
+
+
+def _single(value: Any, name: str) -> Any:
+    """A parameter that is one number."""
+    if isinstance(value, LazyTensor) and value.formula.dim > 1:
+        raise ValueError(f"{name} is one number, not {value.formula.dim}")
+    return value
 
 
 def _divisor(value: Any, name: str) -> Any:
     """A parameter that is divided by."""
     if isinstance(value, (int, float)) and value == 0:
         raise ValueError(f"{name} is 0, but the kernel divides by it")
-    return _parameter(value)
+    return _parameter(value, name)
 
 
 def _lengthscale(value: Any, points: LazyTensor) -> Any:

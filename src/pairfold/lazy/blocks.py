@@ -221,6 +221,8 @@ def block(rows: Sequence[Sequence[Any]]) -> LinearOperator:
     ------
     ValueError
         Where heights or widths differ, or nothing tells them.
+    TypeError
+        Where it is no list of rows of matrices.
 
     Examples
     --------
@@ -232,6 +234,8 @@ def block(rows: Sequence[Sequence[Any]]) -> LinearOperator:
     >>> np.allclose(A @ b, np.block([[np.zeros((5, 5)), x @ y.T], [y @ x.T, np.zeros((7, 7))]]) @ b)
     True
     """
+    if not isinstance(rows, (list, tuple)) or not all(isinstance(row, (list, tuple)) for row in rows):
+        raise TypeError("block takes a list of rows, each a list of matrices: block([[A, B], [C, D]])")
     if not rows or len({len(row) for row in rows}) != 1 or not rows[0]:
         raise ValueError("block takes rows of as many matrices each: block([[A, B], [C, D]])")
     grid = [[None if isinstance(p, (int, float)) and p == 0 else part_of(p) for p in row] for row in rows]

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Sequence, Set
 from contextvars import ContextVar
 from functools import lru_cache
+from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -349,12 +350,14 @@ class Folds(Symbolic):
         axes = self._axes("var", axis)
         if ddof is not None and correction is not None and ddof != correction:
             raise ValueError(f"var was given ddof={ddof} and correction={correction}: they are two names for the same, give one")
-        off = ddof if ddof is not None else correction
+        off: Any = ddof if ddof is not None else correction
         if off is None:
             off = self._kind.backend.correction if self._kind else 0
+        if not isinstance(off, Real):
+            raise TypeError(f"ddof (correction) is a number that the count of terms is lessened by, not {off!r}")
         if axes == {INNER}:
             about = self - self._apply("sum", inner=True) / self.formula.dim
-            return about._apply("square")._apply("sum", inner=keepdims) / max(self.formula.dim - off, 0)
+            return about._apply("square")._apply("sum", inner=keepdims) / max(self.formula.dim - float(off), 0.0)
         # What is left of the mean's own rounding is the mean of the deviations.
         n = self._count(axes)
         mean = self._kept(_over(self._sums(axes), n), axes)

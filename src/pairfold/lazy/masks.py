@@ -152,7 +152,7 @@ class Masks(Symbolic):
             sides.append((own[order], order))
         (a, order_i), (b, order_j) = sides
         values, first = np.unique(a, return_index=True)
-        row_ranges = np.stack([first, np.append(first[1:], len(a))], axis=1).reshape(-1, 2)
+        row_ranges = np.stack([first, np.append(first, len(a))[1:]], axis=1).reshape(-1, 2)
         column_ranges = np.stack([np.searchsorted(b, values, "left"), np.searchsorted(b, values, "right")], axis=1)
         pattern = Pattern.of(row_ranges, np.arange(1, len(values) + 1), column_ranges, (len(a), len(b)))
         orders = (self._index(order_i), self._index(order_j))

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ..arrays import backend_of
 from ..codegen.storage import BYTES
 from ..formula.graph import Node, apply, rewrite, var
@@ -125,7 +127,7 @@ class Matrix(Folds):
         Raises
         ------
         IndexError
-            Where one is out of bounds, with the first that is and its position.
+            Where one is out of bounds, with the first that is and its position; or where shapes do not broadcast.
 
         Examples
         --------
@@ -141,7 +143,13 @@ class Matrix(Folds):
         like = self._indexable()
         backend = self._kind.backend  # type: ignore[union-attr]
         m, n = self._outer_lengths()
-        return self._entries([], indices(i, m, "rows", backend, like), indices(j, n, "columns", backend, like))
+        rows, columns = indices(i, m, "rows", backend, like), indices(j, n, "columns", backend, like)
+        try:
+            np.broadcast_shapes(tuple(rows.shape), tuple(columns.shape))
+        except ValueError:
+            shapes = f"{tuple(rows.shape)} and {tuple(columns.shape)}"
+            raise IndexError(f"at takes a row and a column for each pair, not arrays of shapes {shapes}, which do not broadcast") from None
+        return self._entries([], rows, columns)
 
     def diagonal(self, offset: int = 0) -> Any:
         """The entries (i, i + offset), in linear time.

@@ -86,7 +86,10 @@ def _driver() -> Any:
     try:
         (status,) = driver.cuInit(0)
     except RuntimeError as error:  # the bindings find the driver's library at the first call
-        raise CudaError(f"there is no NVIDIA driver here ({error}): move the arrays to the CPU, or install NVIDIA's driver") from None
+        raise CudaError(
+            f"there is no NVIDIA driver here ({error}): compute on the CPU, where NumPy arrays are by pairfold.backend('cpu') and tensors "
+            "by x.cpu(), or install NVIDIA's driver"
+        ) from None
     if status:
         raise CudaError(f"the NVIDIA driver does not start: {status.name}")
     return driver
@@ -138,6 +141,11 @@ def device(number: int) -> Device:
         Where its compute capability is less than 7.5.
     """
     d = _driver()
+    there = _check(d.cuDeviceGetCount(), "the driver does not count its GPUs")
+    if not 0 <= number < there:
+        raise CudaError(
+            f"there is no GPU of number {number}: {'there is one, cuda:0' if there == 1 else f'there are {there}, from cuda:0 on'}"
+        )
     handle = _check(d.cuDeviceGet(number), f"no GPU of number {number}")
     attribute = d.CUdevice_attribute
     major, minor, multiprocessors = (
