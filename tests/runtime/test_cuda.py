@@ -90,7 +90,8 @@ def test_no_driver(monkeypatch, fresh):
         raise RuntimeError("libcuda.so.1 was not found")
 
     _bindings(monkeypatch, types.SimpleNamespace(cuInit=initialise))
-    with pytest.raises(cuda.CudaError, match="there is no NVIDIA driver here .* move the arrays to the CPU"):
+    remedy = r"there is no NVIDIA driver here .* compute on the CPU.*pairfold\.backend\('cpu'\).*x\.cpu\(\)"
+    with pytest.raises(cuda.CudaError, match=remedy):
         cuda._driver()
 
 
@@ -111,6 +112,7 @@ class _Attributes:
 def _driver(capability, **more):
     return types.SimpleNamespace(
         cuInit=lambda flags: (_Status(),),
+        cuDeviceGetCount=lambda: (_Status(), 1),
         cuDeviceGet=lambda number: (_Status(), number),
         cuDeviceGetAttribute=lambda which, handle: (_Status(), [*capability, 132][which]),
         cuDevicePrimaryCtxRetain=lambda handle: (_Status(), 1),
@@ -142,6 +144,14 @@ def test_a_gpu_too_old(monkeypatch, fresh):
     cuda.device.cache_clear()
     with pytest.raises(cuda.CudaError, match="compute capability 6.1; formulas need 7.5 or later"):
         cuda.device(0)
+
+
+def test_a_gpu_that_is_not_there(monkeypatch, fresh):
+    _bindings(monkeypatch, _driver((9, 0)))
+    cuda.device.cache_clear()
+    for number in (1, 7, -1):
+        with pytest.raises(cuda.CudaError, match=f"there is no GPU of number {number}: there is one, cuda:0"):
+            cuda.device(number)
 
 
 def test_a_call_fills_in_addresses(monkeypatch, fresh):

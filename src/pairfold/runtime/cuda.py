@@ -138,10 +138,10 @@ def device(number: int) -> Device:
     Raises
     ------
     CudaError
-        Where its compute capability is less than 7.5.
+        Where there is none of that number, or its compute capability is less than 7.5.
     """
     d = _driver()
-    there = _check(d.cuDeviceGetCount(), "the driver does not count its GPUs")
+    there = count()
     if not 0 <= number < there:
         raise CudaError(
             f"there is no GPU of number {number}: {'there is one, cuda:0' if there == 1 else f'there are {there}, from cuda:0 on'}"
