@@ -51,6 +51,32 @@ def test_cells_far_apart_are_told_apart():
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("points", "dtype", "size", "labels"),
+    [
+        ([0, 1, 2, 3], "int64", 1.5, [0, 0, 1, 2]),
+        ([0, 1, 3], "int64", 0.5, [0, 1, 2]),
+        ([-100, 100, 99], "int8", 50, [0, 2, 1]),
+        ([-(2**31), 2**31 - 1, 0], "int32", 2.0**30, [0, 2, 1]),
+        ([0, 2**25 + 1, 2**25 + 2], "int64", 1.0, [0, 1, 2]),
+        ([-60000, 60000, 0], "float16", 30000, [0, 2, 1]),
+    ],
+)  # fmt: skip
+def test_cells_of_any_type(points, dtype, size, labels, kind):
+    x = np.array(points).astype(dtype)[:, None]
+    assert cluster.grid_cluster(give(x, kind), size).tolist() == labels
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", ["uint8", "int32", "bool", "float16", "float32"])
+def test_means_of_any_type(dtype, kind):
+    random = np.random.default_rng(0)
+    x = (random.random((3000, 2)) * 255 if dtype != "int32" else random.random((3000, 2)) * 2**31).astype(dtype)
+    found = np.asarray(cluster.cluster_centroids(give(x, kind), give(np.zeros(3000, int), kind)), "f8")
+    np.testing.assert_allclose(found, x.mean(0, dtype="f8")[None], rtol=1e-3 if dtype == "float16" else 1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_cells_that_no_number_tells_apart_are_refused(kind):
     for points, size in (([[1e19], [2e19], [-1e19]], 1.0), ([[1e30], [0.0], [5.0]], 1.0), ([[0.1], [0.2]], 1e-20)):
         with pytest.raises(ValueError, match=r"cells apart, more than whole numbers"):
@@ -151,6 +177,7 @@ def test_ranges_of_a_matrix(rows, columns, kind, seed):
         (lambda x, l: cluster.cluster_ranges(l - 1), ValueError, ["numbered from 0", "-1"]),
         (lambda x, l: cluster.cluster_centroids(x, l[:4]), ValueError, ["4 labels for 5 points"]),
         (lambda x, l: cluster.cluster_centroids(x, l, weights=np.ones(3)), ValueError, ["5 numbers", "(3,)"]),
+        (lambda x, l: cluster.cluster_centroids(x, l, np.ones(2)), ValueError, ["Nlab", "2 numbers", "3 labels"]),
         (lambda x, l: cluster.cluster_ranges(l, 3), TypeError, ["Nlab", "(C,)", "3"]),
         (lambda x, l: cluster.grid_cluster(x, "a"), ValueError, ["size", "'a'"]),
         (lambda x, l: cluster.from_matrix(l, l, l), ValueError, ["ranges_i", "(clusters, 2)", "(5,)"]),

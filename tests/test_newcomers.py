@@ -245,3 +245,25 @@ def test_the_power_0_is_a_constant_function(exponent):
     x = torch.tensor(X, requires_grad=True)
     (g,) = torch.autograd.grad(((Vi(x) * Vj(torch.tensor(Y))) ** exponent).sum(1).sum(), x)
     assert (g == 0).all()
+
+
+@pytest.mark.parametrize("one", [1, 1.0, np.int8(1), np.uint8(1), np.float16(1)])
+def test_degrees_of_freedom_of_any_kind(one):
+    K, dense = Vi(np.tile(X, (6, 1))) | Vj(Y), np.tile(X, (6, 1)) @ Y.T
+    np.testing.assert_allclose(K.var(axis=(0, 1), ddof=one), dense.var(ddof=1))
+    np.testing.assert_allclose(K.std(axis=0, correction=one), dense.std(0, ddof=1))
+
+
+@pytest.mark.parametrize("scale", [np.float32(2), np.int64(2), np.array(2.0)])
+def test_numpy_scalars_are_numbers_to_kernels(scale):
+    torch = pytest.importorskip("torch")
+    x, y = (torch.tensor(a, dtype=torch.float32) for a in (X, Y))
+    found = kernels.rational_quadratic(x, y, scale, scale).sum(1)
+    assert found.dtype == torch.float32 and torch.equal(found, kernels.rational_quadratic(x, y, 2, 2).sum(1))
+    with pytest.raises(ValueError, match="lengthscale is 0"):
+        kernels.rbf(x, y, scale * 0)
+
+
+def test_zeros_of_any_kind_in_blocks():
+    K, b = Vi(X) | Vj(Y), np.ones(80)
+    np.testing.assert_allclose(block([[K, np.float32(0)], [np.int64(0), K]]) @ b, np.tile((X @ Y.T).sum(1), 2))

@@ -83,10 +83,10 @@ def grid_cluster(x: Any, size: Any) -> Any:
         raise ValueError(f"grid_cluster: size must be positive, one number or one for each coordinate, not {size!r}") from None
     if not bool((sides > 0).all()) or tuple(sides.shape) not in ((), (1,), (x.shape[1],)):
         raise ValueError(f"grid_cluster: size must be positive, one number or {x.shape[1]}, one for each coordinate, not {size!r}")
+    x = backend.cast(x, "float64")  # differences of integers may be larger than integers
     corner = backend.module.amin(x, 0) if len(x) else 0
-    scaled = (x - corner) / (
-        size if is_array(size) and backend_of(size) is backend else backend.cast(backend.from_numpy(sides, x), backend.dtype(x))
-    )
+    sides = size if is_array(size) and backend_of(size) is backend else backend.from_numpy(sides, x)
+    scaled = (x - corner) / backend.cast(sides, "float64")
     if not bool(backend.module.isfinite(scaled).all()):
         raise ValueError("grid_cluster: the points hold nan or infinity, which lie in no cell")
     if bool((scaled >= LARGEST_CELL).any()):
@@ -198,7 +198,12 @@ def cluster_centroids(
     Returns
     -------
     array, (C, D)
-        nan where a label has no points.
+        nan where a label has no points. Of the points' type, of integers of the framework's own for numbers; summed in float64.
+
+    Raises
+    ------
+    ValueError
+        Where there are labels, weights or numbers of points that do not belong to one another.
 
     Examples
     --------
@@ -214,16 +219,22 @@ def cluster_centroids(
     if weights is not None and (not is_array(weights) or math.prod(weights.shape) != len(x)):
         given = f"an array of shape {tuple(weights.shape)}" if is_array(weights) else repr(weights)
         raise ValueError(f"cluster_centroids: weights is an array of {len(x)} numbers, one for each point, not {given}")
-    count = len(Nlab if Nlab is not None else weights_c) if Nlab is not None or weights_c is not None else _many(lab)
+    count = many = _many(lab)
+    for name, given in (("Nlab", Nlab), ("weights_c", weights_c)):
+        if given is not None and (len(given) < many or count > many and len(given) != count):
+            raise ValueError(f"cluster_centroids: {name} has {len(given)} numbers, but there are {max(many, count)} labels")
+        count = count if given is None else len(given)
+    # Sums of many small numbers lose digits, and those of integers may be larger than integers.
+    kind, x = backend.real(backend.dtype(x)), backend.cast(x, "float64")
     if weights is None:
         totals = _counts(lab) if Nlab is None else Nlab
         sums = backend.sum_by(x, lab, count)
     else:
-        weights = weights.reshape(-1, 1)
+        weights = backend.cast(weights.reshape(-1, 1), "float64")
         totals = backend.sum_by(weights, lab, count) if weights_c is None else weights_c
         sums = backend.sum_by(x * weights, lab, count)
-    totals = backend.cast(totals.reshape(-1, 1), backend.dtype(sums))
-    return sums / backend.module.where(totals == 0, math.nan, totals)
+    totals = backend.cast(totals.reshape(-1, 1), "float64")
+    return backend.cast(sums / backend.module.where(totals == 0, math.nan, totals), kind)
 
 
 def cluster_ranges_centroids(x: Any, lab: Any, weights: Any = None, min_weight: float = 1e-9) -> tuple[Any, Any, Any]:

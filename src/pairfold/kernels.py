@@ -24,6 +24,8 @@ import math
 from numbers import Number
 from typing import Any
 
+import numpy as np
+
 from .arrays import is_array
 from .lazy import LazyTensor, Pm, where
 
@@ -312,6 +314,8 @@ def _along(points: Any, name: str, axis: int) -> LazyTensor:
 
 def _parameter(value: Any, name: str) -> Any:
     """A number as it is, an array as a parameter."""
+    if isinstance(value, (np.generic, np.ndarray)) and value.ndim == 0:
+        return value.item()
     if is_array(value):
         return Pm(value)
     if not isinstance(value, (LazyTensor, Number)):
@@ -328,9 +332,10 @@ def _single(value: Any, name: str) -> Any:
 
 def _divisor(value: Any, name: str) -> Any:
     """A parameter that is divided by."""
+    value = _parameter(value, name)
     if isinstance(value, (int, float)) and value == 0:
         raise ValueError(f"{name} is 0, but the kernel divides by it")
-    return _parameter(value, name)
+    return value
 
 
 def _lengthscale(value: Any, points: LazyTensor) -> Any:

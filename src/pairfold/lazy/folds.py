@@ -355,9 +355,11 @@ class Folds(Symbolic):
             off = self._kind.backend.correction if self._kind else 0
         if not isinstance(off, Real):
             raise TypeError(f"ddof (correction) is a number that the count of terms is lessened by, not {off!r}")
+        off = float(off)  # NumPy's own would be computed with in their own type
+        off = int(off) if off.is_integer() else off
         if axes == {INNER}:
             about = self - self._apply("sum", inner=True) / self.formula.dim
-            return about._apply("square")._apply("sum", inner=keepdims) / max(self.formula.dim - float(off), 0.0)
+            return about._apply("square")._apply("sum", inner=keepdims) / max(self.formula.dim - off, 0)
         # What is left of the mean's own rounding is the mean of the deviations.
         n = self._count(axes)
         mean = self._kept(_over(self._sums(axes), n), axes)
