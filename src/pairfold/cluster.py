@@ -43,7 +43,7 @@ __all__ = [
     "swap_axes",
 ]
 
-LARGEST_CELL = 2.0**63
+LARGEST_CELL = 2.0**63  # cells are counted by 64-bit integers
 LARGEST_KEY = 2**62  # of a cell, as one whole number
 
 
@@ -80,7 +80,7 @@ def grid_cluster(x: Any, size: Any) -> Any:
     try:
         sides = size if is_array(size) else np.asarray(size, dtype="float64")
     except (TypeError, ValueError):
-        raise ValueError(f"grid_cluster: size must be positive, one number or one for each coordinate, not {size!r}") from None
+        sides = np.zeros(0)  # which no size is
     if not bool((sides > 0).all()) or tuple(sides.shape) not in ((), (1,), (x.shape[1],)):
         raise ValueError(f"grid_cluster: size must be positive, one number or {x.shape[1]}, one for each coordinate, not {size!r}")
     x = backend.cast(x, "float64")  # differences of integers may be larger than integers
@@ -219,15 +219,15 @@ def cluster_centroids(
     if weights is not None and (not is_array(weights) or math.prod(weights.shape) != len(x)):
         given = f"an array of shape {tuple(weights.shape)}" if is_array(weights) else repr(weights)
         raise ValueError(f"cluster_centroids: weights is an array of {len(x)} numbers, one for each point, not {given}")
-    count = many = _many(lab)
+    many = _many(lab)
+    count = many if Nlab is None and weights_c is None else len(weights_c if Nlab is None else Nlab)
     for name, given in (("Nlab", Nlab), ("weights_c", weights_c)):
-        if given is not None and (len(given) < many or count > many and len(given) != count):
+        if given is not None and (count < many or len(given) != count):
             raise ValueError(f"cluster_centroids: {name} has {len(given)} numbers, but there are {max(many, count)} labels")
-        count = count if given is None else len(given)
     # Sums of many small numbers lose digits, and those of integers may be larger than integers.
     kind, x = backend.real(backend.dtype(x)), backend.cast(x, "float64")
     if weights is None:
-        totals = _counts(lab) if Nlab is None else Nlab
+        totals = backend.module.bincount(lab, minlength=count) if Nlab is None else Nlab
         sums = backend.sum_by(x, lab, count)
     else:
         weights = backend.cast(weights.reshape(-1, 1), "float64")

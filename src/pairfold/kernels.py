@@ -24,10 +24,9 @@ import math
 from numbers import Number
 from typing import Any
 
-import numpy as np
-
 from .arrays import is_array
 from .lazy import LazyTensor, Pm, where
+from .lazy.symbolic import number
 
 __all__ = [
     "cauchy",
@@ -314,8 +313,7 @@ def _along(points: Any, name: str, axis: int) -> LazyTensor:
 
 def _parameter(value: Any, name: str) -> Any:
     """A number as it is, an array as a parameter."""
-    if isinstance(value, (np.generic, np.ndarray)) and value.ndim == 0:
-        return value.item()
+    value = number(value)
     if is_array(value):
         return Pm(value)
     if not isinstance(value, (LazyTensor, Number)):

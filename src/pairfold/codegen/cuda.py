@@ -36,6 +36,7 @@ from .layout import (
     PARTIALS,
     ROW,
     SPLITS,
+    WIDEST,
     Layout,
     M,
     N,
@@ -551,5 +552,5 @@ def column_length(plan: Plan) -> int:
 
 def padded_length(length: int, bytes: int) -> int:
     """A length of so many numbers, with room for loads of 16 bytes where there are as many, none astride."""
-    widest = min(16 // bytes, 1 << max(0, length - 1).bit_length())
+    widest = min(WIDEST // bytes, 1 << max(0, length - 1).bit_length())
     return -(-length // widest) * widest

@@ -44,7 +44,11 @@ class Partial:
     def copy(self, row: int | Value, source: Partial, its_row: int | Value, fields: Sequence[Field]) -> None:
         """Fill a row vector with that of another partial."""
         for k, f in enumerate(fields):
-            for_dim(self.builder, f.dim, lambda d, k=k: self.store(k, d, row, source.load(k, d, its_row)))  # type: ignore[misc]
+
+            def component(d: Value, k: int = k) -> None:
+                self.store(k, d, row, source.load(k, d, its_row))
+
+            for_dim(self.builder, f.dim, component)
 
     def reset(self, frame: Frame, fields: Sequence[Field]) -> None:
         """Fill with the identities of fields."""

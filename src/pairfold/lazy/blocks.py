@@ -13,7 +13,7 @@ from ..arrays import backend_of
 from ..reductions import REDUCTIONS
 from .axes import BATCH, COLUMNS, ROWS, Axis, both_spellings
 from .operators import LinearOperator, Part, dense_of, diagonal_of, full, part_of, text_of
-from .symbolic import Symbolic
+from .symbolic import Symbolic, number
 
 
 class Block(LinearOperator):
@@ -238,7 +238,7 @@ def block(rows: Sequence[Sequence[Any]]) -> LinearOperator:
         raise TypeError("block takes a list of rows, each a list of matrices: block([[A, B], [C, D]])")
     if not rows or len({len(row) for row in rows}) != 1 or not rows[0]:
         raise ValueError("block takes rows of as many matrices each: block([[A, B], [C, D]])")
-    grid = [[None if isinstance(p, (int, float, np.number)) and p == 0 else part_of(p) for p in row] for row in rows]
+    grid = [[None if isinstance(number(p), (int, float)) and p == 0 else part_of(p) for p in row] for row in rows]
     heights = [_common_length(row, -2, f"row {k}") for k, row in enumerate(grid)]
     widths = [_common_length(column, -1, f"column {k}") for k, column in enumerate(zip(*grid, strict=True))]
     return Block(grid, heights, widths)

@@ -342,10 +342,9 @@ def _tile_of_thread(hoisted: Hoisted, reduction: Reduction, bits: int, machine: 
     # Products of matrices keep whole vectors of each pair: what goes into one and what comes out.
     vectors = words * max((n.dim + max(a.dim for a in n.args if a.axes == PAIR) for n in order if _multiplies_pairs(n)), default=0)
     instructions = _instructions(order, unroll)
-    most = max(1, min(MOST_INSTRUCTIONS_CUDA // instructions, KEPT // max(1, vectors)))
+    # Parameters that do not fit are read anew for each step: the more pairs they serve the better.
+    most = max(1, min(MOST_INSTRUCTIONS_CUDA // instructions, (KEPT if fits else MOST_KEPT) // max(1, vectors)))
     if not fits:
-        if vectors:  # parameters are read anew for each step: the more pairs they serve the better
-            most = max(1, min(MOST_INSTRUCTIONS_CUDA // instructions, MOST_KEPT // vectors))
         rows = min(ROWS if vectors else 2, power_of_two(most))
         columns = min(4, power_of_two(most // rows))
         return Schedule("direct", 128, rows, columns, 64, unroll=unroll, state_in_registers=in_registers and state <= UNROLL)
