@@ -503,6 +503,7 @@ DIFFERENTIATED = {
     "tanh": (lambda x, y, b: (Vi(x) * Vj(y)).tanh().sum(-1) @ b, lambda x, y, b: (x[:, None] * y).tanh().sum(-1) @ b),
     "power": (lambda x, y, b: (Vi(x) ** 3 * Vj(y) ** -2).sum(-1) @ b, lambda x, y, b: (x[:, None] ** 3 * y**-2).sum(-1) @ b),
     "general power": (lambda x, y, b: (Vi(x) ** Vj(y)).sum(-1) @ b, lambda x, y, b: (x[:, None] ** y).sum(-1) @ b),
+    "power 0": (lambda x, y, b: ((Vi(x) + Vj(y)) ** 0).sum(-1) @ b, lambda x, y, b: ((x[:, None] + y) ** 0).sum(-1) @ b),
     "prod": (lambda x, y, b: (Vi(x) + Vj(y)).prod(1), lambda x, y, b: (x[:, None] + y).prod(1)),
     "logsumexp": (lambda x, y, b: (Vi(x) * Vj(y)).logsumexp(0), lambda x, y, b: (x[:, None] * y).exp().sum(0).log()),
     "conj": (lambda x, y, b: b.conj() @ (Vi(y).conj() | Vj(x)), lambda x, y, b: b.conj() @ (y.conj() @ x.T)),

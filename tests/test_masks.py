@@ -103,6 +103,66 @@ def test_labels(problem, labels):
     np.testing.assert_allclose(D.same_label(a, b) @ v, (full * there) @ v, rtol=1e-12, atol=1e-12)
 
 
+@settings(max_examples=8, deadline=None)
+@given(problems(), st.permutations(["tril", "band", "labels", "blocks", "others"]), st.integers(2, 4), st.booleans())
+def test_masks_of_masks(problem, kinds, count, transposed):
+    """What one leaves of another, in any order."""
+    m, n, rng = problem
+    x, y, full = data(rng, m, n)
+    K, there = ((x - y) ** 2).sum(-1), np.ones((m, n), bool)
+    i, j = np.arange(m)[:, None], np.arange(n)
+    for k, kind in enumerate(kinds[:count]):
+        if kind == "tril":
+            K, new = K.tril(9), j <= i + 9
+        elif kind == "band":
+            K, new = K.band(70, 30), (i - 70 <= j) & (j <= i + 30)
+        elif kind == "blocks":
+            rows, columns = cuts(rng, m, 4), cuts(rng, n, 5)
+            keep = rng.random((len(rows), len(columns))) < 0.8
+            K, new = K.blocks(rows, columns, keep), np.zeros((m, n), bool)
+            for (a, b), met in zip(rows, keep, strict=True):
+                for c, d in columns[met]:
+                    new[a:b, c:d] = True
+        else:
+            a, b = rng.integers(-1, 3, m), rng.integers(0, 4, n)
+            K, new = K.same_label(a, b), a[:, None] == b
+        there = there & new
+        if transposed and k == 0:
+            K, there, full, i, j, m, n = K.T, there.T, full.T, np.arange(n)[:, None], np.arange(m), n, m
+    np.testing.assert_allclose(K.dense(), full * there, rtol=1e-12)
+    for axis in (0, 1):
+        np.testing.assert_allclose(K.sum(axis), (full * there).sum(axis), rtol=1e-12, atol=1e-12)
+        nearest = np.where(there, full, np.inf).argmin(axis)
+        np.testing.assert_array_equal(K.argmin(axis), np.where(there.any(axis), nearest, -1))
+
+
+def test_causal_within_labels():
+    """Attention of several texts one after the other, each word to those before it in its own, with gradients."""
+    rng = np.random.default_rng(8)
+    length, texts = 150, np.sort(rng.integers(0, 4, 150))
+    q, k, v = (torch.tensor(rng.standard_normal((2, length, 5)), requires_grad=True) for _ in range(3))
+    scores = (LazyTensor(q[:, :, None]) * LazyTensor(k[:, None])).sum(-1)
+    ours = scores.same_label(texts, texts).tril().sumsoftmaxweight(LazyTensor(v[:, None]), 2)
+    there = torch.tensor((texts[:, None] == texts) & np.tril(np.ones((length, length), bool)))
+    theirs = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=there, scale=1.0)
+    torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
+    cotangent = torch.tensor(rng.standard_normal(ours.shape))
+    for mine, its in zip(torch.autograd.grad(ours, (q, k, v), cotangent), torch.autograd.grad(theirs, (q, k, v), cotangent), strict=True):
+        torch.testing.assert_close(mine, its, rtol=1e-9, atol=1e-9)
+    nothing = scores.same_label(texts, texts + 9).tril()
+    assert (nothing.sum(2) == 0).all() and (nothing.argmin(2) == -1).all()
+
+
+def test_patterns_of_both():
+    """Blocks of several masks are cut along each other: none of them is computed that one has not."""
+    K = Vi(np.ones(400)) * Vj(np.ones(300))
+    tiles = K.blocks([[0, 200], [200, 400]], [[0, 150], [150, 300]])
+    both = tiles.tril()._mask.pattern
+    above = 64 * (150 - 64) + 64 * (150 - 128) + 56 * (300 - 256)  # of 64 rows each, or of what the first tile leaves
+    assert both.pairs == tiles._mask.pattern.pairs - above
+    assert (both & both).pairs == both.pairs and (both & tiles._mask.pattern).columns.tolist() == both.columns.tolist()
+
+
 def test_what_is_masked_is_not_computed():
     """nan and infinity outside the mask do no harm."""
     x, y = np.ones((130, 1)), np.ones((140, 1))
@@ -476,7 +536,6 @@ def test_ranges_in_any_order():
         (lambda K: K.blocks([[0, 4], [3, 5]], [[0, 7]], np.ones((2, 1), bool)), ["row 3", "two ranges"]),
         (lambda K: K.blocks([[0, 4]], [[0, 7]], np.ones((1, 2), bool)), ["(1, 1)", "(1, 2)"]),
         (lambda K: K.same_label(np.arange(4), np.arange(7)), ["5 rows", "(4,)"]),
-        (lambda K: K.tril().triu(), ["masked already"]),
         (lambda K: K.tril() + K.triu(), ["different masks"]),
         (lambda K: K.tril()[:3], ["(5, 7)", "index first"]),
         (lambda K: K.tril().at([0], [1]), ["(5, 7)", "pairs"]),

@@ -185,8 +185,11 @@ def power(z: Complex, n: int) -> Complex:
     """z to a whole power, by repeated squaring."""
     if n < 0:
         return ONE / power(z, -n)
-    if n < 2:
-        return z if n else Complex(spread_to(const(1), z.dim), spread_to(const(0), z.dim))
+    if n == 0:  # 1, of nan too, but a function of z: its derivatives are zeros
+        one = apply("logical_or", apply("eq", z.real, z.real), apply("ne", z.real, z.real))
+        return Complex(one, spread_to(const(0), z.dim))
+    if n == 1:
+        return z
     half = square(power(z, n // 2))
     return half * z if n % 2 else half
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,20 +28,55 @@ class Mask:
         The blocks that hold them.
     condition : LazyTensor or None
         Not 0 where a pair of such a block is there; None where all are.
-    orders : (array or None, array or None)
-        In which order rows and columns are taken, where blocks are of reordered ones.
     name : tuple
         Masks of one name are the same.
+    orders : (array or None, array or None)
+        In which order rows and columns are taken, where blocks are of reordered ones.
+    test : callable or None
+        Makes the LazyTensor that is not 0 where any pair of the matrix is there; None where the blocks alone tell. Where rows or columns
+        are reordered there is one.
     """
 
-    def __init__(self, pattern: Pattern, condition: Any, name: tuple[Any, ...], orders: tuple[Any, Any] = (None, None)):
-        self.pattern, self.condition, self.name, self.orders = pattern, condition, name, orders
+    def __init__(
+        self,
+        pattern: Pattern,
+        condition: Any,
+        name: tuple[Any, ...],
+        orders: tuple[Any, Any] = (None, None),
+        test: Callable[[], Any] | None = None,
+    ):
+        self.pattern, self.condition, self.name, self.orders, self.test = pattern, condition, name, orders, test
 
     @property
     def T(self) -> Mask:  # noqa: N802  # NumPy's name
         """That of the transposed matrix."""
-        condition = None if self.condition is None else self.condition.T
-        return Mask(self.pattern.T, condition, ("transposed", self.name), (self.orders[1], self.orders[0]))
+        condition, test = self.condition, self.test
+        return Mask(
+            self.pattern.T,
+            None if condition is None else condition.T,
+            ("transposed", self.name),
+            (self.orders[1], self.orders[0]),
+            None if test is None else lambda: test().T,
+        )
+
+    def __and__(self, other: Mask) -> Mask:
+        """The pairs that both have. Blocks of reordered rows stay, since others cannot be cut along them."""
+        mine, its = self.test, other.test
+        test = None if mine is None or its is None else lambda: mine() * its()
+        name = ("and", self.name, other.name)
+        if self._reorders and its is not None:
+            return Mask(self.pattern, _product(self.condition, its()), name, self.orders, test)
+        if other._reorders and mine is not None:
+            return Mask(other.pattern, _product(other.condition, mine()), name, other.orders, test)
+        if self._reorders or other._reorders:
+            blocks, labels = (other, mine) if self._reorders else (self, its)
+            assert labels is not None, "what reorders has a test"
+            return Mask(blocks.pattern, _product(blocks.condition, labels()), name)
+        return Mask(self.pattern & other.pattern, _product(self.condition, other.condition), name, test=test)
+
+    @property
+    def _reorders(self) -> bool:
+        return any(order is not None for order in self.orders)
 
     def dense(self) -> np.ndarray:
         """Which pairs there are, (M, N) of bool, in the user's order."""
@@ -62,7 +97,7 @@ class Mask:
         if self.condition is not None:
             (_, condition), lazy = merge((lazy, self.condition))
             formulas, reduction = (condition, *formulas), Masked(reduction)
-        if any(order is not None for order in self.orders):
+        if self._reorders:
             order = dict(zip("ij", self.orders, strict=True))
             leaves = [leaf if leaf.axis == "p" else Leaf(leaf.value[..., order[leaf.axis], :], leaf.axis) for leaf in lazy.leaves]
             lazy = lazy._with(lazy.formula, lazy._inner)
@@ -82,7 +117,10 @@ class Mask:
 
 
 class Masks(Symbolic):
-    """Matrices of which some pairs are there: those outside take no part in a reduction, as if they were not in the matrix."""
+    """Matrices of which some pairs are there: those outside take no part in a reduction, as if they were not in the matrix.
+
+    Masks one after the other leave the pairs that all of them have: ``K.same_label(a, a).tril()`` is causal within each label.
+    """
 
     def tril(self, k: int = 0) -> LazyTensor:
         """The pairs with j ≤ i + k, on and below a diagonal. Sums and products are those of `numpy.tril`; for means, minima, softmax and
@@ -121,10 +159,13 @@ class Masks(Symbolic):
         difference = number_j - number_i
         # The bounds are parameters, so that a band of another width is not compiled anew.
         first, last = (self._variable(np.array([bound]), "p") for bound in (-below, above))
-        return self._masked(Mask(pattern, (difference >= first) * (difference <= last), ("band", rows, columns, below, above)))
+        condition = (difference >= first) * (difference <= last)
+        return self._masked(Mask(pattern, condition, ("band", rows, columns, below, above), test=lambda: condition))
 
     def same_label(self, rows: Any, columns: Any) -> LazyTensor:
         """The pairs whose row and column have the same label. Only blocks of equal labels are computed.
+
+        With another mask, what that one leaves of them: ``K.same_label(a, a).tril()`` of words of several texts one after the other.
 
         Parameters
         ----------
@@ -156,7 +197,17 @@ class Masks(Symbolic):
         column_ranges = np.stack([np.searchsorted(b, values, "left"), np.searchsorted(b, values, "right")], axis=1)
         pattern = Pattern.of(row_ranges, np.arange(1, len(values) + 1), column_ranges, (len(a), len(b)))
         orders = (self._index(order_i), self._index(order_j))
-        return self._masked(Mask(pattern, None, ("labels", a.tobytes(), b.tobytes(), order_i.tobytes(), order_j.tobytes()), orders))
+
+        def same() -> LazyTensor:
+            """By the labels' places among those of the rows; -1 for labels that no row has."""
+            place_i, place_j = (np.searchsorted(values, own) for own in (a, b))
+            there = np.append(values, values[:1])[place_j] == b if len(values) else np.zeros(len(b), bool)
+            numbers = (place_i, order_i, "i"), (np.where(there, place_j, -1), order_j, "j")
+            mine, its = (self._variable(place[np.argsort(order)][:, None], axis) for place, order, axis in numbers)
+            return mine == its
+
+        name = ("labels", a.tobytes(), b.tobytes(), order_i.tobytes(), order_j.tobytes())
+        return self._masked(Mask(pattern, None, name, orders, same))
 
     def blocks(self, rows: Any, columns: Any, keep: Any = None) -> LazyTensor:
         """The pairs of some blocks, given by ranges of rows, ranges of columns and which of them meet. Others cost nothing.
@@ -224,12 +275,8 @@ class Masks(Symbolic):
         self._mask = Mask(Pattern.of_six([on_host(r) for r in ranges], (rows, columns)), None, ("ranges", ranges))
 
     def _masked(self, mask: Mask) -> LazyTensor:
-        if self._mask is not None and self._mask.name != mask.name:
-            raise ValueError(
-                f"the matrix {self!r} is masked already: combine the masks into one, by K.blocks(…) or in the formula by where(…)"
-            )
         made = self._with(self.formula, self._inner)
-        made._mask = mask
+        made._mask = mask if self._mask is None or self._mask.name == mask.name else self._mask & mask
         return made
 
     def _variable(self, array: np.ndarray, axis: str) -> LazyTensor:
@@ -244,6 +291,11 @@ class Masks(Symbolic):
             raise TypeError(f"{self!r} is made of numbers alone: nothing tells its size, type or framework")
         like = next(leaf.value for leaf in self.leaves if is_array(leaf.value))
         return self._kind.backend.indices(array, like)
+
+
+def _product(a: Any, b: Any) -> Any:
+    """Where both conditions hold, of which either may be None: that it always does."""
+    return b if a is None else a if b is None else a * b
 
 
 def _whole(name: str, number: Any) -> int:

@@ -76,7 +76,7 @@ class Pattern:
         begins = np.concatenate([begins, np.zeros(len(gaps), np.int64)])[order]
         slices = np.concatenate([[0], np.cumsum(counts)])
         in_place = len(counts) == len(ends) and bool((begins == slices[:-1]).all()) and slices[-1] == len(columns)
-        taken = columns.copy() if in_place else columns[np.repeat(begins - slices[:-1], counts) + np.arange(slices[-1])]
+        taken = columns.copy() if in_place else columns[_runs(begins, counts)]
         return _in_order(everything[order], slices, taken, shape)
 
     @staticmethod
@@ -149,6 +149,26 @@ class Pattern:
         """The pattern of the transposed matrix."""
         return _cut(self.columns, np.repeat(self.rows, np.diff(self.slices), axis=0), (self.shape[1], self.shape[0]))
 
+    def __and__(self, other: Pattern) -> Pattern:
+        """The pairs that both have, of matrices of one shape."""
+        edges = np.unique(np.concatenate([self.rows.reshape(-1), other.rows.reshape(-1)]))
+        stretches = np.stack([edges[:-1], edges[1:]], axis=1)
+        line = self.shape[1] + 1  # so that the ranges of all stretches of rows are one increasing sequence
+        sides = []
+        for side in (self, other):
+            owner = np.searchsorted(side.rows[:, 1], stretches[:, 0], side="right")
+            counts = np.diff(side.slices)[owner]
+            start = np.repeat(np.arange(len(stretches)) * line, counts)
+            sides.append(side.columns[_runs(side.slices[owner], counts)] + start[:, None])
+        mine, its = sides
+        first = np.searchsorted(its[:, 1], mine[:, 0], side="right")
+        counts = np.searchsorted(its[:, 0], mine[:, 1], side="left") - first
+        mine, its = np.repeat(mine, counts, axis=0), its[_runs(first, counts)]
+        both = np.stack([np.maximum(mine[:, 0], its[:, 0]), np.minimum(mine[:, 1], its[:, 1])], axis=1)
+        stretch = both[:, 0] // line
+        slices = np.concatenate([[0], np.cumsum(np.bincount(stretch, minlength=len(stretches)))])
+        return _in_order(stretches, slices, both - (stretch * line)[:, None], self.shape)
+
     def of_rows(self, start: int, stop: int) -> Pattern:
         """The pattern of some rows, numbered from 0."""
         first, last = np.searchsorted(self.rows[:, 1], [start, stop - 1], side="right")
@@ -161,8 +181,7 @@ class Pattern:
         lengths = self.rows[:, 1] - self.rows[:, 0]
         counts = -(-lengths // block)
         owner = np.repeat(np.arange(len(counts)), counts)
-        within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-        first = self.rows[owner, 0] + within * block
+        first = self.rows[owner, 0] + _runs(np.zeros_like(counts), counts) * block
         there = np.minimum(block, self.rows[owner, 1] - first)
         return np.ascontiguousarray(np.stack([first, there, self.slices[owner], self.slices[owner + 1]], axis=1))
 
@@ -170,12 +189,17 @@ class Pattern:
 _known: dict[tuple[Any, ...], Pattern] = {}
 
 
+def _runs(first: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """first[0], first[0] + 1 …, counts[0] of them; then those from first[1] on, and so on."""
+    return np.repeat(first - (np.cumsum(counts) - counts), counts) + np.arange(counts.sum())
+
+
 def _cut(rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int]) -> Pattern:
     """The pattern of tiles: rows are cut where some tile begins or ends."""
     edges = np.unique(np.concatenate([rows.reshape(-1), [0, shape[0]]]))
     first, last = np.searchsorted(edges, rows[:, 0]), np.searchsorted(edges, rows[:, 1])
     counts = last - first
-    stretch = np.repeat(first - np.concatenate([[0], np.cumsum(counts)[:-1]]), counts) + np.arange(counts.sum())
+    stretch = _runs(first, counts)
     met = np.repeat(columns, counts, axis=0)
     slices = np.concatenate([[0], np.cumsum(np.bincount(stretch, minlength=len(edges) - 1))])
     return _in_order(np.stack([edges[:-1], edges[1:]], axis=1), slices, met[np.argsort(stretch, kind="stable")], shape)
