@@ -18,6 +18,7 @@ from llvmlite import ir
 
 from pairfold.codegen.builder import I64
 from pairfold.codegen.mathlib import BOUNDS, Maths
+from pairfold.codegen.mathlib_elementary import SMALLEST_EXPONENT
 
 Array = Any  # numpy.ndarray
 
@@ -377,6 +378,23 @@ def test_fast_exponentials(bits: int, width: int, kind: str) -> None:
     np.testing.assert_array_equal(found, [2.0**lowest, 0, 0])
     for name in ("exp_fast", "exp2_fast", "exp2_or_zero"):
         np.testing.assert_array_equal(compiled(bits, width, kind, name)(ends), [1, INF, 0, NAN])
+
+
+@TARGET
+@pytest.mark.parametrize("rounded", [True, False])
+@pytest.mark.parametrize("closely", [True, False])
+def test_exponentials_of_what_is_not_positive(closely: bool, rounded: bool, bits: int, width: int, kind: str) -> None:
+    """0 where the result would be subnormal, of all numbers down to -infinity."""
+    dtype, lowest = np.dtype(f"f{bits // 8}"), SMALLEST_EXPONENT[bits]
+    x = np.concatenate([RANDOM.uniform(lowest, 0, 50_000), RANDOM.uniform(-1e-2, 0, 20_000), [lowest, 0.0, -0.0]]).astype(dtype)
+    x = x[x >= lowest]
+    name, arguments = ("exp_or_zero_closely", (rounded,)) if closely else ("exp", (True, rounded, False))
+    exponential = compiled(bits, width, kind, name, 1, *arguments)
+    error = ulps(exponential(x), np.exp(x.astype(np.longdouble if bits == 64 else np.float64)))
+    most = (1.12 if closely else 2.0) + (0.25 * np.abs(x) if rounded else 0)
+    assert np.all(error <= most), x[np.argmax(error - most)]
+    far = np.concatenate([np.nextafter(dtype.type(lowest), -INF)[None], -(10.0 ** RANDOM.uniform(3.1, 37, 1000)), [-INF, NAN]])
+    np.testing.assert_array_equal(exponential(far), [*[0.0] * 1002, NAN])
 
 
 @TARGET

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from llvmlite import ir
 
@@ -101,13 +101,16 @@ def _export_shares(module: ir.Module, alone: ir.Function, count: int) -> None:
     thread = b.atomic_rmw("add", _word(b, control, BEGUN), I64(1), "monotonic")
 
     def share(number: Value) -> None:
-        for k in range(count):
-            first, a_task, a_thread = (b.load(_word(b, words, k + part * count), typ=I64) for part in range(3))
+        def copy(k: Value, _: Sequence[Value]) -> Sequence[Value]:
+            first, a_task, a_thread = (b.load(_word(b, words, b.add(k, I64(part * count))), typ=I64) for part in range(3))
             b.store(b.add(first, b.add(b.mul(a_task, number), b.mul(a_thread, thread))), _word(b, mine, k))
+            return ()
+
+        loop(b, I64(0), I64(count), 1, (), copy)
         b.call(alone, [mine, control, I64(0)])
 
     _for_tasks(b, control, tasks, share)
 
 
-def _word(b: ir.IRBuilder, pointer: Value, position: int) -> Value:
-    return b.gep(pointer, [I64(position)], source_etype=I64)
+def _word(b: ir.IRBuilder, pointer: Value, position: int | Value) -> Value:
+    return b.gep(pointer, [I64(position) if isinstance(position, int) else position], source_etype=I64)

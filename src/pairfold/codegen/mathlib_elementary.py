@@ -152,7 +152,7 @@ class Elementary(Lanes):
         12 instructions on float32 AVX-512 (15 on float64). `nonpositive` promises x <= 1, which saves one. `rounded` says that x
         was rounded itself, and so e^x may be off by another quarter of an ulp of x, a relative 1.3e-8 |x| (1.4e-17 |x| in float64), which
         saves one. Without `subnormal`, what would be smaller than any normal number is 0: those take a processor a hundred cycles
-        each.
+        each; together with `nonpositive` that saves 7 instructions elsewhere, of 20.
         """
         return self._exp(x, None, nonpositive, rounded, subnormal)
 
@@ -172,9 +172,10 @@ class Elementary(Lanes):
         smallest = SMALLEST_EXPONENT[self.bits]
         # A result that underflows to 0 would take the processor a hundred cycles: those lanes are set to 0 instead.
         alive = self._not_below(x, bounds[0] if subnormal else smallest)
-        if not self._zmm:
+        normal = nonpositive and not subnormal and not self._zmm
+        if not self._zmm and not normal:
             x = self._narrow(x, bounds[0], None if nonpositive else bounds[1])
-        magic = self._magic(step)
+        magic = self._magic(step) + (self._bias if normal else 0)
         # x·log2(e) = whole + rest: the product is never rounded before `whole` is taken off.
         if self._zmm and self.bits == 64:  # rounded down, for the polynomial of exp2
             shifted = self._x86("vfmadd", x, high, self.const(magic), masked=False, rounding=DOWN)
@@ -186,6 +187,8 @@ class Elementary(Lanes):
             rest = self.fma(x, low, rest)
         if tail is not None:
             rest = self.fma(tail, high, rest)
+        if normal:
+            return self._normal_power(shifted, rest, alive, "exp2")
         if not self._zmm:
             return self._scaled_polynomial(shifted, rest, alive)
         if not nonpositive:
@@ -297,13 +300,24 @@ class Elementary(Lanes):
         """2^(k + rest), k being the integer in the low bits of `shifted`; 0 in lanes that are not alive."""
         return self._scale(self._exp2_rest(rest, "exp2"), shifted, self.sub(shifted, self.const(self._magic())), alive)
 
+    def _normal_power(self, shifted: Value, rest: Value, alive: Value, name: str) -> Value:
+        """2^(k + rest) for a normal 2^k, k and the bias of exponents being in the low bits of `shifted`; 0 in lanes that are not alive, of
+        which k and rest are anything.
+        """
+        power = self.as_real(self.shift_left(self.as_integer(shifted), self._mantissa))
+        return self.select(alive, self.mul(self._exp2_rest(rest, name), power), self.const(0.0))
+
     def _times_power(self, x: Value, k: Value) -> Value:
         """x·2^k for a normal 2^k."""
         return self.mul(x, self._power_of_two(k))
 
     def _power_of_two(self, k: Value) -> Value:
-        bias = (1 << (self.bits - 2 - self._mantissa)) - 1
-        return self.as_real(self.shift_left(self.iadd(k, self.iconst(bias)), self._mantissa))
+        return self.as_real(self.shift_left(self.iadd(k, self.iconst(self._bias)), self._mantissa))
+
+    @property
+    def _bias(self) -> int:
+        """What is added to exponents where they are stored."""
+        return (1 << (self.bits - 2 - self._mantissa)) - 1
 
     # ---- logarithms
     def log(self, x: Value) -> Value:

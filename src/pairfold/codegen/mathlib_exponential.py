@@ -108,10 +108,18 @@ class Exponential(Elementary):
         return self._quotient(self.select(self.lt(x, self.const(0.0)), e, one), None, *self._sum(one, e))
 
     def exp_or_zero_closely(self, x: Value, rounded: bool) -> Value:
-        """`exp_closely`, 0 where that would be subnormal; `rounded` as in `exp`."""
+        """`exp_closely`, 0 where that would be subnormal, within 1.12 ulp (float32, without AVX-512); `rounded` as in `exp`."""
         if self._zmm and self.bits == 32:
             return self._exp_by_close_table(x, rounded, subnormal=False)
-        return self.exp_closely(self.select(self._not_below(x, SMALLEST_EXPONENT[self.bits]), x, self.const(-INF)))
+        alive = self._not_below(x, SMALLEST_EXPONENT[self.bits])
+        if self._zmm:
+            return self.exp_closely(self.select(alive, x, self.const(-INF)))
+        high, low = (self.const(c) for c in LOG2E[self.bits])
+        magic = self.const(self._magic() + self._bias)
+        shifted = self.fma(x, high, magic)
+        rest = self.fma(x, high, self.neg(self.sub(shifted, magic)))
+        rest = rest if rounded else self.fma(x, low, rest)
+        return self._normal_power(shifted, rest, alive, "exp2 closer" if self.bits == 32 else "exp2")
 
     def exp_closely(self, x: Value, tail: Value | None = None) -> Value:
         """e^(x + tail) for x <= 0 within 0.75 ulp (float32, AVX-512), 1.1 ulp (float32, elsewhere), 1.1 ulp (float64)."""
