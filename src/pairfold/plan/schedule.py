@@ -184,7 +184,8 @@ def choose(hoisted: Hoisted, reduction: Reduction, bits: int, machine: Machine) 
     if is_product(body, reduction) and (not in_registers or loops):
         return _choose_product(body, lanes, many, loops)
     if tensors and not reduction.guarded:
-        rows, columns = (4 if many else 2) if in_registers and any(map(is_large, tensors)) else 1, 1
+        # 32 registers hold a row's own vectors; with 16 they are in memory anyway, and what is read of parameters serves two.
+        rows, columns = (4 if many and any(map(is_large, tensors)) else 1 if many else 2) if in_registers else 1, 1
         unroll = UNROLLED_OF_TENSORS if many else UNROLL
         shape = f"products of matrices keep whole vectors for each row: {rows} {'vector' if rows == 1 else 'vectors'} of rows at once"
     elif loops:
