@@ -208,11 +208,12 @@ def choose(hoisted: Hoisted, reduction: Reduction, bits: int, machine: Machine) 
         turns = ", for one vector of rows after the other" if abreast else ""
         shape = f"{columns} columns are rescaled to their common maximum at once{turns}"
     else:
-        rows, columns = (4 if many and state <= 3 else 2), 1
+        # The exponentials of float64 take so long that four hide the wait in 16 registers too.
+        rows, columns = (4 if many and state <= 3 or bits == 64 else 2), 1
         shape = f"all of a pair is in registers: {rows} vectors of rows share a column and hide the wait for results"
         if many and isinstance(reduction, Sum) and state <= 4 and sum(n.op.cost for n in order) <= LIGHT:
-            # More sums of four columns take more registers than there are.
-            columns, abreast = 4 if state <= 2 else 1, 1
+            # More sums of four columns take more registers than there are; of float64, whose exponentials are longer, two are enough.
+            columns, abreast = 1 if state > 2 else 4 if bits == 32 else 2, 1
             shape = "all of a pair is in registers: columns follow one another for one vector of rows, and hide the wait for results"
     instructions = _instructions(order, unroll)
     if rows * columns * instructions > MOST_INSTRUCTIONS:
