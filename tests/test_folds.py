@@ -362,6 +362,18 @@ def test_empty(m, n, kind):
         assert tuple(K.argmin((0, 1)).shape) == (() if K is not lazy else (3,))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bool", "int64", "complex64"])
+def test_products_with_no_columns(dtype):
+    x, y, b = np.ones((5, 3), np.float32), np.ones((7, 3), np.float32), np.ones((7, 0), dtype)
+    for K in (Vi(x) | Vj(y), (Vi(x) | Vj(y)).tril()):
+        found, wanted = K @ b, K.dense() @ b
+        assert found.shape == wanted.shape and found.dtype == wanted.dtype
+    assert ((Vi(x) | Vj(y)) @ np.ones((2, 7, 0))).shape == (2, 5, 0)
+    b = torch.ones(7, 0, requires_grad=True)
+    ((Vi(torch.tensor(x)) | Vj(torch.tensor(y))) @ b).sum().backward()
+    assert b.grad.shape == (7, 0)
+
+
 # ---- derivatives
 
 

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
+import numpy as np
+
 from .device import backend
 
 Axis = int | tuple[int, ...] | None
@@ -28,6 +30,9 @@ def both_spellings(method: Callable[..., Any]) -> Callable[..., Any]:
                 if options.setdefault(ours, value) != value:
                     given = f"{ours}={options[ours]} and {theirs}={value}"
                     raise ValueError(f"{method.__name__} was given {given}: they are two names for the same, give one")
+        keepdims = options.get("keepdims", False)
+        if not isinstance(keepdims, (bool, np.bool_, int)):
+            raise TypeError(f"{method.__name__} takes keepdims=True or keepdims=False, not {keepdims!r}")
         if "backend" in options:
             with backend(options.pop("backend")):
                 return method(self, *args, **options)

@@ -722,8 +722,8 @@ class Folds(Symbolic):
         if not shape or columns is not None and shape[-1 if vector else -2] != columns:
             outer = self.shape[: len(self._batch) + 2]
             raise ValueError(f"K @ b: K has shape {outer}, so b must have shape ({outer[-1]},) or ({outer[-1]}, E), not {tuple(shape)}")
-        if not shape[-1] and not vector:
-            raise ValueError(f"K @ b takes an array b of at least one column, not one of shape {tuple(shape)}")
+        if not shape[-1] and not vector:  # no column of a product with zeros: of the right type, on the right device, with a gradient
+            return (self @ b.sum(-1, dtype=b.dtype)[..., None])[..., :0]
         b = readable(b)
         leaf = Leaf(b[:, None] if vector else b, "j")
         if self._mask is not None or self._complex:
