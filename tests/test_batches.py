@@ -226,6 +226,42 @@ def test_batches_whose_rows_are_joined(batches, dtype, vectors, random, monkeypa
     assert not joined()
 
 
+@pytest.mark.cpu
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("columns", "in_place"),
+    [
+        (lambda y: y, True),
+        (lambda y: y[:1], True),  # of all batches
+        (lambda y: y[::-1], True),
+        (lambda y: y[:, ::-1], False),
+        (lambda y: y[:, ::2], False),
+        (lambda y: y[..., ::-1], False),
+        (lambda y: np.asfortranarray(y), False),
+        (lambda y: y.astype("float16"), False),
+    ],
+)
+def test_columns_are_read_in_place(columns, in_place, dtype, random, monkeypatch):
+    """Of joined batches, where the arrays have them as a tile reads them."""
+    monkeypatch.setattr(cpu, "PAIRS_WORTH_A_KERNEL", 1)
+    lanes = host().vector_bits // (8 * np.dtype(dtype).itemsize)
+    x, y, v = (random.random((70, n, d)).astype(dtype) for n, d in ((lanes + 1, 3), (67, 3), (67, 2)))
+    y, v = columns(y), columns(v)
+    squares = ((x[:, :, None].astype("f8") - y[:, None]) ** 2).sum(-1)
+    K = ((LazyTensor(x[:, :, None]) - LazyTensor(y[:, None])) ** 2).sum(-1)
+    rtol = 60 * eps(dtype)
+    np.testing.assert_allclose((-K).exp() @ v, np.exp(-squares) @ v.astype("f8"), rtol=rtol, atol=rtol)
+    schedule = next(reversed(cpu._kernels.values())).plan.schedule
+    assert not schedule.joined or schedule.in_place == in_place
+    told = str((-K).exp().explain(reduction="@", b=v))
+    assert ("once a column" in told) != schedule.in_place and ("as the arrays have it" in told) == schedule.in_place
+    np.testing.assert_allclose((-K).logsumexp(2), np.log(np.exp(-squares).sum(2)), rtol=rtol, atol=rtol)
+    # What is computed once a column is packed, and with it all of the columns.
+    found = ((-K).exp() * LazyTensor(v[:, None]).sin()).sum(2)
+    np.testing.assert_allclose(found, np.exp(-squares) @ np.sin(v.astype("f8")), rtol=rtol, atol=rtol)
+    assert not next(reversed(cpu._kernels.values())).plan.schedule.in_place
+
+
 @pytest.mark.parametrize("batches", [64, 65, 200, 1111])
 def test_many_small_batches(batches, random):
     """A few of them are one thread's at a time, and those left over come last."""

@@ -10,9 +10,11 @@ from ..plan.plan import Plan
 from .builder import I64, POINTER, Value, loop
 from .finish import emit_finish
 from .frame import VOID, Frame
+from .joined import JoinedTile
 from .layout import ABORT, BEGUN, COUNTER, FIRST_TASKS, PHASES, Layout
 from .pack import emit_pack
-from .product import tile_of
+from .product import ProductTile
+from .tile import Tile
 
 ALONE, SHARES = "alone", "shares"
 
@@ -31,7 +33,7 @@ def emit_module(plan: Plan, triple: str, features: frozenset[str], vector_bits: 
     h = plan.hoisted
     phases: dict[str, Callable[[Frame], None]] = {
         f"pack_{buffer.name}": lambda frame, buffer=buffer: emit_pack(frame, layout, buffer, frame.task)  # type: ignore[misc]
-        for buffer in (h.par, h.row, h.col)
+        for buffer in (h.par, h.row, *([] if plan.schedule.in_place else [h.col]))
         if buffer.length
     }
     phases["tile"] = lambda frame: tile_of(layout)(frame, layout).emit()
@@ -46,6 +48,12 @@ def emit_module(plan: Plan, triple: str, features: frozenset[str], vector_bits: 
     alone = _export_alone(module, functions)
     _export_shares(module, alone, layout.words)
     return text_of(module, vector_bits)
+
+
+def tile_of(layout: Layout) -> type[Tile]:
+    """The kind of tile that a plan asks for."""
+    s = layout.plan.schedule
+    return ProductTile if s.family == "product" else JoinedTile if s.joined else Tile
 
 
 def text_of(module: ir.Module, vector_bits: int) -> str:

@@ -5,7 +5,8 @@ A kernel takes one array of 64-bit words, which the runtime fills and the code g
 All buffers hold one batch after the other, and within a batch (rows and partials of joined batches are those of one):
 
 - ``row``: for each block of rows, each component, the block's rows one after the other: one aligned vector load.
-- ``col``: for each column, its components one after the other: what a pair needs of a column is one stretch.
+- ``col``: for each column, its components one after the other: what a pair needs of a column is one stretch. There are none where tiles
+  read columns from the arrays.
 - ``par``: the components, from a multiple of 16 bytes on.
 - ``partials``: for each block, each split of the columns, each component of each field, the block's rows.
 """
@@ -99,18 +100,18 @@ class Layout:
         h, s = self.plan.hoisted, self.plan.schedule
         return (
             blocks * s.block * h.row.length * self.real_bytes,
-            batches * ceil_div(columns, s.lanes) * s.lanes * h.col.length * self.real_bytes,
+            0 if s.in_place else batches * ceil_div(columns, s.lanes) * s.lanes * h.col.length * self.real_bytes,
             batches * self.par_length * self.real_bytes,
             blocks * splits * self.partial_bytes() if splits > 1 else 0,
         )
 
     def tasks(self, batches: int, blocks: int, columns: int, splits: int) -> tuple[int, ...]:
         """How many tasks each phase has, with so many blocks in all."""
-        lanes = self.plan.schedule.lanes
+        s = self.plan.schedule
         return (
             ceil_div(batches, PACK_VECTORS),
-            ceil_div(blocks * self.plan.schedule.rows, PACK_VECTORS),
-            ceil_div(batches * ceil_div(columns, lanes), PACK_VECTORS),
+            ceil_div(blocks * s.rows, PACK_VECTORS),
+            0 if s.in_place else ceil_div(batches * ceil_div(columns, s.lanes), PACK_VECTORS),
             blocks * splits,
             ceil_div(blocks, FINISH_BLOCKS) if splits > 1 else 0,  # else a tile writes results itself
         )

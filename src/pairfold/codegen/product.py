@@ -14,7 +14,6 @@ from ..formula.graph import Node
 from ..plan.schedule import pair_numbers
 from .builder import I64, Value, loop
 from .evaluate import FIRST, Evaluator, Index, at, boundaries
-from .layout import Layout
 from .tile import Tile
 
 
@@ -98,8 +97,3 @@ class ProductTile(Tile):
             return self._load(node, index, rows_wanted)
 
         return Evaluator(self.m, self.rows, leaf, self.schedule.unroll, {**self.known, **known})
-
-
-def tile_of(layout: Layout) -> type[Tile]:
-    """The kind of tile that a plan asks for."""
-    return ProductTile if layout.plan.schedule.family == "product" else Tile

@@ -18,7 +18,7 @@ from .evaluate import Evaluator, Index, at
 from .finish import Finish
 from .frame import Frame
 from .insert import emit_insertion
-from .layout import ABORT, CHUNK, COL, PAR, PARTIALS, ROW, SPLITS, WIDEST, Layout, M, N
+from .layout import ABORT, CHUNK, COL, PAR, PARTIALS, ROW, SPLITS, WIDEST, Layout, N
 from .partial import Partial, identity
 
 REMAINDER = 4  # columns a step for what whole steps leave of sums that are rescaled
@@ -28,9 +28,6 @@ PRELOADED = 16  # row vectors that are worth keeping in registers across columns
 
 class Tile:
     """Emits the tile of a plan."""
-
-    # Where a vector has rows of two batches: which lanes have those of the first, and how far the columns of the later one are from its.
-    two: tuple[Value, Value] | None = None
 
     def __init__(self, frame: Frame, layout: Layout):
         self.frame, self.layout, self.plan = frame, layout, layout.plan
@@ -61,27 +58,12 @@ class Tile:
             start, stop = self.frame.larger(start, self.first), self.frame.smaller(stop, last)
             loop(b, start, stop, s.tile, (), lambda at, _: self._one_tile(at, stop))
 
-        if s.joined:
-            self._walk_joined(blocks, block, of_batch, walk)
-        else:
-            blocks.columns(in_batch, walk)
+        self._meet(blocks, in_batch, walk)
         self._finish(blocks, batch, in_batch, block, split)
 
-    def _walk_joined(self, blocks: Blocks, block: Value, of_batch: Value, walk: Callable[[Value, Value], None]) -> None:
-        """The columns of the batch, or of the two, that a vector has rows of."""
-        b = self.b
-        first, there = blocks.rows(block)
-        rows = self.frame.word(M)
-        batch = b.udiv(first, rows)
-        until = b.sub(b.mul(b.add(batch, I64(1)), rows), first)  # the rows of the later one begin there
-        self.col_base = self.frame.element(self.col_base, b.mul(batch, of_batch), self.layout.real_bytes)
-        with b.if_else(b.icmp_signed("<", until, self.frame.smaller(there, I64(self.m.width)))) as (two, one):
-            with two:
-                self.two = self.m.below(b.trunc(until, I32)), of_batch
-                blocks.columns(block, walk)
-                self.two = None
-            with one:
-                blocks.columns(block, walk)
+    def _meet(self, blocks: Blocks, block: Value, walk: Callable[[Value, Value], None]) -> None:
+        """Walk the columns that a block of a batch meets."""
+        blocks.columns(block, walk)
 
     def _allocate(self) -> None:
         """The partials that live in memory."""
@@ -107,12 +89,7 @@ class Tile:
             return [b.load(self.frame.element(self._packed_row(r), place, bytes), typ=self.m.real, align=align) for r in rows]
         if buffer == "col":
             place = b.add(component, I64(column * self.column_length))
-            value = self.m.splat(b.load(self.frame.element(self.column, place, bytes), typ=self.m.scalar))
-            if self.two:
-                of_first, apart = self.two
-                of_later = b.load(self.frame.element(self.column, b.add(place, apart), bytes), typ=self.m.scalar)
-                value = b.select(of_first, value, self.m.splat(of_later))
-            return [value]
+            return [self.m.splat(b.load(self.frame.element(self.column, place, bytes), typ=self.m.scalar))]
         if buffer == "par":
             # Where neighbours may be loaded together.
             align = gcd((offset + index.offset) * bytes, WIDEST) if index.base is None else bytes

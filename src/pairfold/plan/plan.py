@@ -206,7 +206,7 @@ def make_plan(
     contracted: bool = False,
     length: int | None = None,
     vectors: int = 0,
-    joined: bool = False,
+    joined: int = 0,
 ) -> Plan:
     """Plan a reduction over columns.
 
@@ -224,8 +224,9 @@ def make_plan(
         Whether differences are inner products of small vectors: factors may then be multiplied into them, and differences parted.
     vectors : int
         Where rows are few: how many vectors hold them all.
-    joined : bool
-        Whether rows of all batches follow one another in memory, few of each; nothing comes of it where a tile needs its batch's own.
+    joined : int
+        1 where rows of all batches follow one another in memory, few of each; 2 where columns of each batch do so too, in numbers of
+        `bits`. Nothing comes of it where a tile needs its batch's own.
     """
     closely = isinstance(reduction, Sum) and reduction.careful and numbers.bits == 32 and machine.name == "cpu"
     chosen = specialise(simplify(expand(formulas)), closely)
@@ -242,7 +243,8 @@ def make_plan(
     schedule = choose(hoisted, reduction, numbers.bits, machine)
     if joined and schedule.family == "direct" and not (reduction.guarded or hoisted.par.length or separated):
         by_components = all(n.op.structure in _BY_COMPONENTS for n in topological(hoisted.body))
-        schedule = schedule.for_joined_batches() if by_components else schedule
+        in_place = joined == 2 and hoisted.col.length > 0 and all(f.op.name == "var" for f in hoisted.col.formulas)
+        schedule = schedule.for_joined_batches(in_place) if by_components else schedule
     if vectors and not schedule.joined:
         schedule = schedule.for_few_rows(vectors)
     return Plan(formulas, reduction, numbers, hoisted, schedule, sparse, separated, condition, length, base_two, contracted)

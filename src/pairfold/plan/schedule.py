@@ -74,6 +74,8 @@ class Schedule:
         Vectors of rows that share a step, where it is not all: the others take their turns with the same tile of columns.
     joined : bool
         Whether rows of all batches follow one another, so that a vector may have those of two.
+    in_place : bool
+        Whether columns are read where the arrays have them, and not packed.
     components, stretch : int
         Of a product, components of the result that are summed at once, and columns of which numbers are kept.
     why : tuple of str
@@ -94,6 +96,7 @@ class Schedule:
     gathered: bool = False
     abreast: int = 0
     joined: bool = False
+    in_place: bool = False
     components: int = 0
     stretch: int = 0
     why: tuple[str, ...] = field(default=(), compare=False, repr=False)
@@ -119,11 +122,12 @@ class Schedule:
         shape = f"all rows are in {vectors} {'vector' if vectors == 1 else 'vectors'}, less than the {self.rows} that a block has otherwise"
         return replace(self, rows=vectors, columns=columns, why=(shape, *self.why[1:]))
 
-    def for_joined_batches(self) -> Schedule:
+    def for_joined_batches(self, in_place: bool) -> Schedule:
         """A tile for batches of so few rows that the last vector of each would be half empty, where rows of all follow one another."""
         why = "rows of all batches follow one another: a vector that has some of two meets the columns of both, each lane its own"
+        also = ("few rows meet a column, which is read as the arrays have it",) if in_place else ()
         few = self.for_few_rows(1)
-        return replace(few, joined=True, why=(why, *few.why[1:]))
+        return replace(few, joined=True, in_place=in_place, why=(why, *also, *few.why[1:]))
 
 
 UNROLL = 8

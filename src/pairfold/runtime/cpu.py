@@ -15,7 +15,7 @@ import numpy as np
 from ..codegen.cpu import ALONE, SHARES, emit_module
 from ..codegen.layout import ALIGNMENT, INDEX_BYTES, OFFSETS, PARTIALS, PHASES, ROW, Layout, ceil_div
 from ..codegen.storage import BYTES
-from ..formula.graph import I, Node, fingerprint, variables
+from ..formula.graph import I, J, Node, fingerprint, variables
 from ..plan.plan import Numbers, Plan, make_plan
 from ..plan.schedule import Machine
 from ..reductions import Reduction
@@ -255,7 +255,7 @@ def expected_seconds(layout: Layout, batches: int, rows: int, columns: int, pair
     return (
         batches * packed.par.length / PACKED_A_SECOND,
         batches * rows * packed.row.length / PACKED_A_SECOND,
-        batches * columns * packed.col.length / PACKED_A_SECOND,
+        0.0 if plan.schedule.in_place else batches * columns * packed.col.length / PACKED_A_SECOND,
         all_pairs * plan.operations / OPERATIONS_A_SECOND,
         batches * rows * sum(f.dim for f in plan.fields) / PACKED_A_SECOND,
     )
@@ -288,16 +288,23 @@ def vectors_of_few_rows(extent: Extent, bits: int, pattern: Pattern | None = Non
     return 1 if vectors < MOST_FEW else MOST_FEW
 
 
-def joins_batches(formulas: Sequence[Node], operands: Sequence[Operand], extent: Extent, bits: int, pattern: Pattern | None = None) -> bool:
-    """Whether rows of all batches may be taken one after the other: they are in memory, and fill vectors that would be half empty."""
+def joins_batches(formulas: Sequence[Node], operands: Sequence[Operand], extent: Extent, bits: int, pattern: Pattern | None = None) -> int:
+    """Whether rows of all batches may be taken one after the other: they are in memory, and fill vectors that would be half empty. If so,
+    2 where columns of each batch are in memory one after the other too, in numbers of so many bits, else 1; 0 if not.
+    """
     rows, lanes = extent.kept, host().vector_bits // bits
     if pattern is not None or extent.batches == 1 or not lanes <= rows <= MOST_JOINED * lanes or extent.pairs < PAIRS_WORTH_A_KERNEL:
-        return False
+        return 0
     if -rows % lanes <= lanes // 2:  # what a vector with rows of two batches costs more
-        return False
+        return 0
     numbers = np.arange(extent.batches) * rows
     of_rows = [operands[v.attrs[1]] for v in variables(formulas) if v.axes == I]
-    return all(np.array_equal(o.offsets, o.row_stride * numbers) for o in of_rows)
+    if not all(np.array_equal(o.offsets, o.row_stride * numbers) for o in of_rows):
+        return 0
+    of_columns = [(operands[v.attrs[1]], v.dim) for v in variables(formulas) if v.axes == J]
+    bytes = bits // 8
+    plain = all(o.type == f"float{bits}" and o.row_stride == d * bytes and (d == 1 or o.stride == bytes) for o, d in of_columns)
+    return 2 if plain else 1
 
 
 def known(
@@ -307,7 +314,7 @@ def known(
     sparse: bool = False,
     contracted: bool = False,
     vectors: int = 0,
-    joined: bool = False,
+    joined: int = 0,
 ) -> Kernel | None:
     """The kernel, if this process has used it."""
     return _kernels.get((formulas, reduction, numbers, sparse, contracted, vectors, joined))
@@ -320,7 +327,7 @@ def kernel(
     sparse: bool = False,
     contracted: bool = False,
     vectors: int = 0,
-    joined: bool = False,
+    joined: int = 0,
 ) -> Kernel:
     """The kernel that reduces formulas over their columns; compiled on first use. See `make_plan`."""
     key = (formulas, reduction, numbers, sparse, contracted, vectors, joined)
