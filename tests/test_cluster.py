@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pairfold import LazyTensor, cluster
+from pairfold.cluster import cluster_centroids, cluster_ranges, cluster_ranges_centroids, grid_cluster
 
 torch = pytest.importorskip("torch")
 KINDS = ["numpy", "torch"]
@@ -190,3 +191,30 @@ def test_messages(act, error, parts):
         act(np.arange(10.0).reshape(5, 2), np.array([0, 1, 1, 2, 0]))
     for part in parts:
         assert part in str(caught.value)
+
+
+@pytest.mark.parametrize("points", [np.array([[2**60], [2**60 + 1]]), np.array([[2**63], [5]], np.uint64), np.array([[0], [-(2**53) - 1]])])
+def test_integers_that_float64_does_not_hold(points):
+    with pytest.raises(ValueError, match="grid_cluster: .*2.53.*subtract"):
+        grid_cluster(points, 1)
+    np.testing.assert_array_equal(grid_cluster(np.array([[2**53], [2**53 - 1]]), 1), [1, 0])
+
+
+def test_numbers_of_other_points():
+    x, labels = np.array([[1.0], [3.0], [10.0]]), np.array([0, 0, 1])
+    with pytest.raises(ValueError, match="cluster_centroids: Nlab has 1 for label 0.*2"):
+        cluster_centroids(x, labels, Nlab=np.array([1, 2]))
+    with pytest.raises(ValueError, match="cluster_ranges: Nlab has 1 for label 0.*2"):
+        cluster_ranges(labels, Nlab=np.array([1, 2]))
+    with pytest.raises(ValueError, match="cluster_centroids: weights_c has 9 for label 1.*3"):
+        cluster_centroids(x, labels, weights=np.array([1.0, 2.0, 3.0]), weights_c=np.array([3.0, 9.0]))
+    found = cluster_centroids(x, labels, Nlab=np.array([2, 1]), weights=np.array([1.0, 2.0, 3.0]), weights_c=np.array([3.0, 3.0]))
+    np.testing.assert_allclose(found, [[7 / 3], [10]])
+    np.testing.assert_array_equal(cluster_ranges(labels, Nlab=np.array([2, 1, 0])), [[0, 2], [2, 3], [3, 3]])
+
+
+def test_weights_of_half_precision_count_on():
+    x = np.ones((70000, 1), np.float16)
+    _, means, weights = cluster_ranges_centroids(x, np.zeros(70000, int))
+    assert weights[0] == 70000 and means[0] == 1
+    assert cluster_ranges_centroids(x[:2049], np.zeros(2049, int), np.ones(2049, np.float16))[2][0] == 2049

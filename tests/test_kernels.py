@@ -244,3 +244,22 @@ def test_one_kernel_for_all_length_scales(points):
 def test_errors(make, error, message, points):
     with pytest.raises(error, match=message):
         make(*points)
+
+
+@pytest.mark.parametrize(
+    ("act", "words"),
+    [
+        (lambda x: kernels.rbf(x + 1j, x), "the points x.*complex128"),
+        (lambda x: kernels.rbf(x, LazyTensor(x[None] + 1j)), "the points y.*ComplexLazyTensor"),
+        (lambda x: kernels.rbf(x, x, 1j), "lengthscale.*real.*1j"),
+        (lambda x: kernels.rbf(x, x, np.array([1j])), "lengthscale.*complex128"),
+    ],
+)
+def test_kernels_are_of_real_numbers(act, words):
+    with pytest.raises(TypeError, match=words):
+        act(np.ones((4, 2)))
+
+
+def test_alpha_is_positive():
+    with pytest.raises(ValueError, match="alpha is above 0, not -1"):
+        kernels.rational_quadratic(np.ones((4, 2)), np.ones((4, 2)), alpha=-1.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 
 import numpy as np
@@ -445,3 +446,15 @@ def test_grad_of_a_parameter_and_of_nothing():
 def test_public_names():
     for name in pairfold.__all__:
         assert getattr(pairfold, name)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_floor_division_goes_where_numpys_does(kind):
+    numbers = np.array([5.0, -5.0, 0.0, 0.3, -0.3, np.inf, -np.inf, np.nan, 1.0, 7.5])
+    by = np.array([2.0, -2.0, np.inf, -np.inf, 0.0, np.nan, 0.1, -0.3])
+    lazy, divisor = Vi(give(numbers, kind)), Vj(give(by, kind))
+    with np.errstate(all="ignore"):
+        np.testing.assert_array_equal(np.asarray((lazy // divisor).dense()), np.floor_divide(numbers[:, None], by))
+        for number in (2.0, -0.3, 0, math.inf):
+            np.testing.assert_array_equal(np.asarray((lazy // number).dense())[:, 0], np.floor_divide(numbers, number))
+            np.testing.assert_array_equal(np.asarray((number // divisor).dense())[0], np.floor_divide(number, by))

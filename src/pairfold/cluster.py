@@ -45,6 +45,8 @@ __all__ = [
 
 LARGEST_CELL = 2.0**63  # cells are counted by 64-bit integers
 LARGEST_KEY = 2**62  # of a cell, as one whole number
+LARGEST_INTEGER = 2**53  # up to which float64 has all
+ROUNDING_OF_HALF = 1e-2  # of weights that somebody summed in half precision
 
 
 def grid_cluster(x: Any, size: Any) -> Any:
@@ -66,7 +68,8 @@ def grid_cluster(x: Any, size: Any) -> Any:
     Raises
     ------
     ValueError
-        Where x has another shape or holds nan or infinity, a side is not positive, or points lie 2^63 cells apart or more.
+        Where x has another shape or holds nan, infinity or integers beyond 2^53, a side is not positive, or points lie
+        2^63 cells apart or more.
 
     Examples
     --------
@@ -83,6 +86,8 @@ def grid_cluster(x: Any, size: Any) -> Any:
         sides = np.zeros(0)  # which no size is
     if not bool((sides > 0).all()) or tuple(sides.shape) not in ((), (1,), (x.shape[1],)):
         raise ValueError(f"grid_cluster: size must be positive, one number or {x.shape[1]}, one for each coordinate, not {size!r}")
+    if backend.dtype(x) in INTEGERS and len(x) and max(int(x.max()), -int(x.min())) > LARGEST_INTEGER:
+        raise ValueError("grid_cluster: the points hold integers beyond 2^53, which float64 does not tell apart: subtract a corner first")
     x = backend.cast(x, "float64")  # differences of integers may be larger than integers
     corner = backend.module.amin(x, 0) if len(x) else 0
     sides = size if is_array(size) and backend_of(size) is backend else backend.from_numpy(sides, x)
@@ -169,6 +174,8 @@ def cluster_ranges(lab: Any, Nlab: Any = None) -> Any:  # noqa: N803  # KeOps's 
            [4, 5]])
     """
     counts = _counts(_labels("cluster_ranges", lab)) if Nlab is None else _of_labels("cluster_ranges", "Nlab", Nlab)
+    if Nlab is not None:
+        _belong("cluster_ranges", "Nlab", counts, _counts(_labels("cluster_ranges", lab), len(counts)))
     backend = backend_of(counts)
     ends = backend.cast(counts, "int64").cumsum(0)
     return backend.module.stack([ends - backend.cast(counts, "int64"), ends], 1)
@@ -226,12 +233,17 @@ def cluster_centroids(
             raise ValueError(f"cluster_centroids: {name} has {len(given)} numbers, but there are {max(many, count)} labels")
     # Sums of many small numbers lose digits, and those of integers may be larger than integers.
     kind, x = backend.real(backend.dtype(x)), backend.cast(x, "float64")
+    if Nlab is not None:
+        _belong("cluster_centroids", "Nlab", Nlab, _counts(lab, count))
     if weights is None:
-        totals = backend.module.bincount(lab, minlength=count) if Nlab is None else Nlab
+        totals = _counts(lab, count) if Nlab is None else Nlab
         sums = backend.sum_by(x, lab, count)
     else:
         weights = backend.cast(weights.reshape(-1, 1), "float64")
-        totals = backend.sum_by(weights, lab, count) if weights_c is None else weights_c
+        totals = backend.sum_by(weights, lab, count)
+        if weights_c is not None:
+            _belong("cluster_centroids", "weights_c", weights_c, totals, within=ROUNDING_OF_HALF)
+            totals = weights_c
         sums = backend.sum_by(x * weights, lab, count)
     totals = backend.cast(totals.reshape(-1, 1), "float64")
     return backend.cast(sums / backend.module.where(totals == 0, math.nan, totals), kind)
@@ -257,7 +269,7 @@ def cluster_ranges_centroids(x: Any, lab: Any, weights: Any = None, min_weight: 
     array, (C, D)
         As `cluster_centroids`.
     array, (C,)
-        The sum of the weights of each cluster.
+        The sum of the weights of each cluster, in float32 where weights are of half precision.
 
     Examples
     --------
@@ -270,10 +282,12 @@ def cluster_ranges_centroids(x: Any, lab: Any, weights: Any = None, min_weight: 
     """
     x, lab = _points("cluster_ranges_centroids", x), _labels("cluster_ranges_centroids", lab, len(x))
     backend, counts = backend_of(x), _counts(lab)
+    kind = backend.dtype(x if weights is None else weights)
+    kind = "float32" if kind in ("float16", "bfloat16") else kind  # halves cannot count to 2049
     if weights is None:
-        totals = backend.cast(counts, backend.dtype(x))
+        totals = backend.cast(counts, kind)
     else:
-        weights = weights.reshape(-1).clip(min_weight)
+        weights = backend.cast(weights, kind).reshape(-1).clip(min_weight)
         totals = backend.sum_by(weights[:, None], lab, len(counts))[:, 0]
     return cluster_ranges(lab, counts), cluster_centroids(x, lab, counts, weights, None if weights is None else totals), totals
 
@@ -374,6 +388,17 @@ def _of_labels(name: str, argument: str, value: Any) -> Any:
     return value
 
 
+def _belong(name: str, argument: str, given: Any, found: Any, within: float = 0.0) -> None:
+    """Refuse numbers of labels that are not those of the points, but for their rounding."""
+    backend = backend_of(given)
+    ours, theirs = (backend.to_numpy(backend.detach(a)).astype("f8").reshape(-1) for a in (found, given))
+    wrong = np.flatnonzero(~(np.abs(theirs - ours) <= within * np.abs(ours))) if len(ours) == len(theirs) else np.zeros(1, int)
+    if len(wrong):
+        what = f"{len(theirs)} numbers" if len(ours) != len(theirs) else f"{theirs[wrong[0]]:g} for label {wrong[0]}"
+        known = f"there are {len(ours)} labels" if len(ours) != len(theirs) else f"those of its points are {ours[wrong[0]]:g}"
+        raise ValueError(f"{name}: {argument} has {what}, but {known}")
+
+
 def _many(lab: Any) -> int:
     """How many clusters there are: labels are numbered from 0."""
     if len(lab) == 0:
@@ -385,7 +410,6 @@ def _many(lab: Any) -> int:
     return int(lab.max()) + 1
 
 
-def _counts(lab: Any) -> Any:
-    """The number of points of each label, int64."""
-    count = _many(lab)
-    return backend_of(lab).module.bincount(lab, minlength=count)
+def _counts(lab: Any, least: int = 0) -> Any:
+    """The number of points of each label, of so many at least, int64."""
+    return backend_of(lab).module.bincount(lab, minlength=max(least, _many(lab)))

@@ -268,7 +268,10 @@ class _Account:
         return " × ".join(map(str, [extent.batches, *lengths] if extent.batch else lengths)) + " pairs"
 
     def _taking_part(self) -> str:
-        return "" if self.pattern is None else f", of which {self.pairs} take part"
+        if self.pattern is None:
+            return ""
+        # Of bands whole blocks are computed, and each pair is looked at.
+        return f", of which {self.pairs} {'are computed' if self.fold.reduction.conditions else 'take part'}"
 
     def _blocks(self) -> int:
         """Blocks of rows: of all batches, or of one that a pattern takes."""

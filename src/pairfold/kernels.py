@@ -193,7 +193,7 @@ def rational_quadratic(x: Any, y: Any, lengthscale: Any = 1.0, alpha: Any = 1.0)
     >>> np.allclose(rational_quadratic(x, y, lengthscale=2.0, alpha=0.7).sum(axis=1), dense.sum(1))
     True
     """
-    a = _single(_divisor(alpha, "alpha"), "alpha")
+    a = _single(_above_zero(alpha, "alpha"), "alpha")
     return ((_squared(x, y, lengthscale, 0.5) / a).log1p() * -a).exp()
 
 
@@ -304,20 +304,28 @@ def _points(x: Any, y: Any) -> tuple[LazyTensor, LazyTensor]:
 
 def _along(points: Any, name: str, axis: int) -> LazyTensor:
     if isinstance(points, LazyTensor):
-        return points
+        return _real(points, f"the points {name}")
     if not is_array(points) or points.ndim == 0:
         raise TypeError(f"the points {name} are an array of shape (M, D) or (M,), or a LazyTensor, not {type(points).__name__}")
     vectors = points[:, None] if points.ndim == 1 else points
-    return LazyTensor(vectors[..., :, None, :] if axis == -2 else vectors[..., None, :, :])
+    return _real(LazyTensor(vectors[..., :, None, :] if axis == -2 else vectors[..., None, :, :]), f"the points {name}")
+
+
+def _real(made: LazyTensor, name: str) -> LazyTensor:
+    if made._complex:
+        raise TypeError(f"{name}: kernels are of real numbers, not of {made.dtype}; take z.real and z.imag as coordinates")
+    return made
 
 
 def _parameter(value: Any, name: str) -> Any:
     """A number as it is, an array as a parameter."""
     value = number(value)
     if is_array(value):
-        return Pm(value)
-    if not isinstance(value, (LazyTensor, Number)):
-        raise TypeError(f"{name} is a number, an array or a LazyTensor, not {value!r}")
+        value = Pm(value)
+    if isinstance(value, LazyTensor):
+        return _real(value, name)
+    if not isinstance(value, Number) or isinstance(value, complex):
+        raise TypeError(f"{name} is a real number, an array or a LazyTensor, not {value!r}")
     return value
 
 
@@ -333,6 +341,14 @@ def _divisor(value: Any, name: str) -> Any:
     value = _parameter(value, name)
     if isinstance(value, (int, float)) and value == 0:
         raise ValueError(f"{name} is 0, but the kernel divides by it")
+    return value
+
+
+def _above_zero(value: Any, name: str) -> Any:
+    """A parameter of which only positive numbers make a kernel."""
+    value = _divisor(value, name)
+    if isinstance(value, (int, float)) and not value > 0:
+        raise ValueError(f"{name} is above 0, not {value}")
     return value
 
 

@@ -59,7 +59,7 @@ POLYNOMIALS: dict[tuple[str, int], tuple[float, ...]] = {
 LOG2E = {32: (1.4426950216293335, 1.925962855864327e-08), 64: (1.4426950408889634, 2.0355273740931033e-17)}
 LN2 = {32: (0.6931471824645996, -1.904654323148236e-09), 64: (0.6931471805599453, 2.3190468138462996e-17)}
 
-SMALLEST_EXPONENT = {32: -87.33, 64: -708.39}  # e^x is normal from there on
+SMALLEST_EXPONENT = {32: -87.3365, 64: -708.39641853}  # e^x is normal from there on
 
 INF, NAN = math.inf, math.nan
 DOWN = 9  # rounding operand of AVX-512 instructions: towards -inf

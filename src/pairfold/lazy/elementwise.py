@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from ..formula.operators import power
@@ -301,7 +302,14 @@ class Elementwise(Symbolic):
         return self._lift(value) % self
 
     def __floordiv__(self, divisor: Any) -> LazyTensor:
-        return ((self - self % divisor) / divisor).round()  # a whole number but for rounding, as NumPy finds it
+        found = ((self - self % divisor) / divisor).round()  # a whole number but for rounding, as NumPy finds it
+        if isinstance(divisor, (int, float)) and divisor and abs(divisor) < math.inf:
+            return found
+        # By infinity what remains is the number or infinity, by 0 it is nan; NumPy's quotients are then -1 or 0, and those of a division.
+        by = self._lift(divisor)
+        infinite = abs(by)._apply("eq", math.inf) * (abs(self) < math.inf)
+        found = infinite._apply("where", -(self * by.sign() < 0), found)
+        return by._apply("eq", 0)._apply("where", (self / by).round(), found)
 
     def __rfloordiv__(self, value: Any) -> LazyTensor:
         return self._lift(value) // self

@@ -281,8 +281,8 @@ class Folds(Symbolic):
         Parameters
         ----------
         axis, dim : int or tuple of int, optional
-            0 for the rows, 1 for the columns (after batch axes), -1 or 2 for the inner axis where there is one; all by default. Batch axes
-            stay: reduce the result along them.
+            0 for the rows, 1 for the columns (after batch axes), -1 or 2 for the inner axis where there is one; by default all, the
+            batch axes too, which stay otherwise: reduce the result along them.
         keepdims, keepdim : bool
             Whether axes that are reduced stay, of length 1.
         accumulate, dtype_acc, use_double_acc, sum_scheme

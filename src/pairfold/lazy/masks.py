@@ -89,6 +89,13 @@ class Mask:
                 there = np.take(there, np.argsort(np.asarray(order)), axis)
         return there if self.condition is None else there & (on_host(self.condition.dense()) != 0)
 
+    def at(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """Which of these pairs there are, of bool; rows and columns are those of the user's order."""
+        rows, columns = np.broadcast_arrays(rows, columns)
+        places = [n if order is None else np.argsort(on_host(order))[n] for n, order in zip((rows, columns), self.orders, strict=True)]
+        there = self.pattern.holds(*places)
+        return there if self.condition is None else there & (on_host(self.condition.at(rows, columns)) != 0)
+
     def apply(
         self, lazy: Any, formulas: tuple[Node, ...], reduction: Reduction, axis: int
     ) -> tuple[Any, tuple[Node, ...], Reduction, Pattern]:
@@ -123,9 +130,9 @@ class Masks(Symbolic):
     """
 
     def tril(self, k: int = 0) -> LazyTensor:
-        """The pairs with j ≤ i + k, on and below a diagonal. Sums and products are those of `numpy.tril`; for means, minima, softmax and
-        the like the other pairs are not there (causal attention, say). Blocks above the diagonal are skipped. What is made of a masked
-        matrix and others has the mask too.
+        """The pairs with j ≤ i + k, on and below a diagonal. Sums and `K @ b` are those of `numpy.tril`; for products of entries, means,
+        minima, softmax and the like the other pairs are not there (causal attention, say). Blocks above the diagonal are skipped. What is
+        made of a masked matrix and others has the mask too.
 
         Examples
         --------
@@ -148,8 +155,9 @@ class Masks(Symbolic):
 
     def _band(self, name: str, lower: int | None, upper: int | None) -> LazyTensor:
         rows, columns = (1 if n is None else n for n in self._lengths)
-        below = rows if lower is None else _whole(name, lower)
-        above = columns if upper is None else _whole(name, upper)
+        # Beyond a matrix's corners there are no more diagonals.
+        below = rows if lower is None else max(-columns, min(_whole(name, lower), rows))
+        above = columns if upper is None else max(-rows, min(_whole(name, upper), columns))
         starts = np.arange(0, rows, BLOCK)
         stops = np.minimum(starts + BLOCK, rows)
         ranges = np.stack([np.clip(starts - below, 0, columns), np.clip(stops + above, 0, columns)], axis=1)
@@ -262,7 +270,8 @@ class Masks(Symbolic):
         """KeOps's six arrays (ranges_i, slices_i, redranges_j, ranges_j, slices_j, redranges_i): set them to reduce over these blocks.
 
         The first three say which ranges of columns each range of rows meets, ``redranges_j[slices_i[k - 1] : slices_i[k]]``; the others
-        the same for the transposed matrix. `pairfold.cluster.from_matrix` makes them. Rows in none of the ranges meet no column.
+        the same for the transposed matrix. `pairfold.cluster.from_matrix` makes them. Rows in none of the ranges meet no column. Of a
+        matrix that is masked already, what that mask leaves of these blocks; ranges that it has are replaced, and None takes off any mask.
         """
         return None if self._mask is None or self._mask.name[0] != "ranges" else self._mask.name[1]
 
@@ -272,7 +281,8 @@ class Masks(Symbolic):
             self._mask = None
             return
         rows, columns = (1 if n is None else n for n in self._lengths)
-        self._mask = Mask(Pattern.of_six([on_host(r) for r in ranges], (rows, columns)), None, ("ranges", ranges))
+        mask = Mask(Pattern.of_six([on_host(r) for r in ranges], (rows, columns)), None, ("ranges", ranges))
+        self._mask = mask if self._mask is None or self.ranges is not None else self._mask & mask
 
     def _masked(self, mask: Mask) -> LazyTensor:
         made = self._with(self.formula, self._inner)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..arrays import backend_of
+from ..arrays import backend_of, on_host
 from ..codegen.storage import BYTES
 from ..formula.graph import Node, apply, rewrite, var
 from ..formula.operators import extract
@@ -138,8 +138,6 @@ class Matrix(Folds):
         >>> np.allclose((Vi(x) | Vj(y)).at(i, j), (x @ y.T)[i, j])
         True
         """
-        if self._mask is not None:
-            raise ValueError(f"pairs of a masked matrix {self.shape} are not picked: take them of the whole matrix")
         like = self._indexable()
         backend = self._kind.backend  # type: ignore[union-attr]
         m, n = self._outer_lengths()
@@ -149,10 +147,25 @@ class Matrix(Folds):
         except ValueError:
             shapes = f"{tuple(rows.shape)} and {tuple(columns.shape)}"
             raise IndexError(f"at takes a row and a column for each pair, not arrays of shapes {shapes}, which do not broadcast") from None
+        if self._mask is not None:
+            return self._where_there(self._unmasked()._entries([], rows, columns), self._mask.at(on_host(rows), on_host(columns)))
         return self._entries([], rows, columns)
 
+    def _unmasked(self) -> Any:
+        """The whole matrix."""
+        whole: Any = self._with(self.formula, self._inner)
+        whole._mask = None
+        return whole
+
+    def _where_there(self, entries: Any, there: np.ndarray) -> Any:
+        """Entries, 0 where a mask has no pair."""
+        assert self._kind is not None
+        backend = self._kind.backend
+        kept = backend.indices(there, self._indexable()) != 0
+        return backend.module.where(kept[..., None] if self._inner else kept, entries, 0)
+
     def diagonal(self, offset: int = 0) -> Any:
-        """The entries (i, i + offset), in linear time.
+        """The entries (i, i + offset), in linear time; 0 where a mask has no pair.
 
         Returns
         -------
@@ -161,6 +174,9 @@ class Matrix(Folds):
         m, n = self._outer_lengths()
         top, left = max(0, -offset), max(0, offset)
         count = max(0, min(m - top, n - left))
+        if self._mask is not None:
+            numbers = np.arange(count)
+            return self._where_there(self._unmasked().diagonal(offset), self._mask.at(numbers + top, numbers + left))
         start = {"i": top, "j": left}
 
         def along(leaf: Leaf) -> Leaf:
@@ -197,9 +213,7 @@ class Matrix(Folds):
         assert self._kind is not None
         backend = self._kind.backend
         if self._mask is not None:
-            whole: Any = self._with(self.formula, self._inner)
-            there, whole._mask = backend.indices(self._mask.dense(), like) != 0, None
-            return backend.module.where(there[..., None] if self._inner else there, whole.dense(), 0)
+            return self._where_there(self._unmasked().dense(), self._mask.dense())
         a_number = BYTES[backend.real(self._kind.dtype)] * (1 + self._complex)
         memory.require(math.prod(self.shape) * a_number, backend.free_bytes(like), f"the dense array of shape {self.shape}")
         m, n = self._outer_lengths()

@@ -149,6 +149,16 @@ class Pattern:
         """The pattern of the transposed matrix."""
         return _cut(self.columns, np.repeat(self.rows, np.diff(self.slices), axis=0), (self.shape[1], self.shape[0]))
 
+    def holds(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """Which of these pairs take part, of bool."""
+        if not len(self.columns):
+            return np.zeros(rows.shape, dtype=bool)
+        line = self.shape[1] + 1  # so that the ranges of all rows are one increasing sequence
+        starts = self.columns[:, 0] + np.repeat(np.arange(len(self.rows)) * line, np.diff(self.slices))
+        owner = np.searchsorted(self.rows[:, 1], rows, side="right")
+        last = np.searchsorted(starts, columns + owner * line, side="right") - 1  # range that does not begin beyond
+        return (last >= self.slices[owner]) & (columns < self.columns[last, 1])
+
     def __and__(self, other: Pattern) -> Pattern:
         """The pairs that both have, of matrices of one shape."""
         edges = np.unique(np.concatenate([self.rows.reshape(-1), other.rows.reshape(-1)]))
