@@ -54,7 +54,7 @@ def test_masked_arrays():
         Vi(np.ma.masked_array(X, X > 0))
 
 
-@pytest.mark.parametrize("number", [np.int64(3), np.float32(0.3), np.float64(0.3), np.array(2.0), np.array(2)])
+@pytest.mark.parametrize("number", [np.int64(3), np.float32(0.3), np.float64(0.3), np.longdouble(0.3), np.array(2.0), np.array(2)])
 def test_scalars_take_no_part_in_choosing_a_type(number):
     for dtype in ("float32", "float64"):
         K = (Vi(X.astype(dtype)) | Vj(Y.astype(dtype))) * number

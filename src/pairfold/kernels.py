@@ -324,8 +324,10 @@ def _parameter(value: Any, name: str) -> Any:
         value = Pm(value)
     if isinstance(value, LazyTensor):
         return _real(value, name)
-    if not isinstance(value, Number) or isinstance(value, complex):
-        raise TypeError(f"{name} is a real number, an array or a LazyTensor, not {value!r}")
+    if isinstance(value, complex):
+        raise TypeError(f"{name} is a real number, not {value!r}")
+    if not isinstance(value, Number):
+        raise TypeError(f"{name} is a number, an array or a LazyTensor, not {value!r}")
     return value
 
 

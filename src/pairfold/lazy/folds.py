@@ -22,7 +22,7 @@ from ..runtime.pattern import Pattern
 from .accuracy import accumulation_of
 from .axes import BATCH, COLUMNS, INNER, ROWS, Axis, both_spellings
 from .operators import LinearOperator, product
-from .symbolic import Leaf, Symbolic, kind_of, merge, place_of, readable
+from .symbolic import Leaf, Symbolic, kind_of, merge, number, place_of, readable
 
 # Sums of ones are exact in float32 up to here.
 COUNTED_EXACTLY = 1 << 24
@@ -350,7 +350,7 @@ class Folds(Symbolic):
         axes = self._axes("var", axis)
         if ddof is not None and correction is not None and ddof != correction:
             raise ValueError(f"var was given ddof={ddof} and correction={correction}: they are two names for the same, give one")
-        off: Any = ddof if ddof is not None else correction
+        off: Any = number(ddof if ddof is not None else correction)
         if off is None:
             off = self._kind.backend.correction if self._kind else 0
         if not isinstance(off, Real):

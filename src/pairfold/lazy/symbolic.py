@@ -254,6 +254,7 @@ def number(x: Any) -> Any:
     """A Python number in place of an array of no axes that nothing is differentiated by: it has no part in choosing a type."""
     if is_array(x) and x.ndim == 0 and not (getattr(x, "is_cuda", False) or backend_of(x).followed(x)):
         value = x.item()
+        value = float(value) if isinstance(value, np.longdouble) else value
         return value if isinstance(value, (int, float, complex)) and not isinstance(value, bool) else x
     return x
 
@@ -283,7 +284,10 @@ def kind_of(x: Any) -> Kind:
     backend = backend_of(x)
     dtype = backend.dtype(x)
     if dtype not in STORED and dtype not in COMPLEX:
-        convert = "to complex64" if dtype.startswith("complex") else backend.convert
+        if "byte order" in dtype:
+            convert = "x.astype(x.dtype.newbyteorder('='))"
+        else:
+            convert = "to complex64" if dtype.startswith("complex") else backend.convert
         raise TypeError(f"arrays must be of {', '.join((*STORED, *COMPLEX))}, not {dtype}: convert it first, e.g. {convert}")
     return _kind(backend, dtype, backend.device(x))
 
