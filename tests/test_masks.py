@@ -173,6 +173,16 @@ def test_ranges_of_a_masked_matrix():
     np.testing.assert_allclose(K.sum(1), (x @ x.T * there).sum(1))
 
 
+def test_equal_ranges_are_one_mask():
+    x, blocks, keep = np.random.default_rng(5).random((6, 2)), np.array([[0, 3], [3, 6]]), np.eye(2, dtype=bool)
+    K, L = Vi(x) | Vj(x), Vi(x) | Vj(2 * x)
+    K.ranges, L.ranges = from_matrix(blocks, blocks, keep), from_matrix(blocks.copy(), blocks, keep)
+    np.testing.assert_allclose((K + L).sum(1), (3 * x @ x.T * np.kron(keep, np.ones((3, 3)))).sum(1))
+    L.ranges = from_matrix(blocks, blocks, ~keep)
+    with pytest.raises(ValueError, match="different masks"):
+        K + L
+
+
 @pytest.mark.parametrize("k", [10**30, 2**63, 2**62, -(2**62), -(10**30)])
 def test_diagonals_beyond_the_corners(k):
     K = Vi(np.ones(5)) * Vj(np.ones(7))

@@ -35,7 +35,11 @@ class Mask:
     test : callable or None
         Makes the LazyTensor that is not 0 where any pair of the matrix is there; None where the blocks alone tell. Where rows or columns
         are reordered there is one.
+    ranges : sequence of array or None
+        KeOps's six arrays, where the mask was made of them.
     """
+
+    ranges: Sequence[Any] | None = None
 
     def __init__(
         self,
@@ -60,18 +64,16 @@ class Mask:
         )
 
     def __and__(self, other: Mask) -> Mask:
-        """The pairs that both have. Blocks of reordered rows stay, since others cannot be cut along them."""
+        """The pairs that both have. Where rows are reordered one has the blocks, which others cannot be cut along, and one is a test."""
         mine, its = self.test, other.test
         test = None if mine is None or its is None else lambda: mine() * its()
         name = ("and", self.name, other.name)
-        if self._reorders and its is not None:
-            return Mask(self.pattern, _product(self.condition, its()), name, self.orders, test)
-        if other._reorders and mine is not None:
-            return Mask(other.pattern, _product(other.condition, mine()), name, other.orders, test)
         if self._reorders or other._reorders:
-            blocks, labels = (other, mine) if self._reorders else (self, its)
-            assert labels is not None, "what reorders has a test"
-            return Mask(blocks.pattern, _product(blocks.condition, labels()), name)
+            blocks, others = (self, other) if self._reorders else (other, self)
+            if others.test is None:
+                blocks, others = others, blocks
+            assert others.test is not None, "what reorders has a test"
+            return Mask(blocks.pattern, _product(blocks.condition, others.test()), name, blocks.orders, test)
         return Mask(self.pattern & other.pattern, _product(self.condition, other.condition), name, test=test)
 
     @property
@@ -273,7 +275,7 @@ class Masks(Symbolic):
         the same for the transposed matrix. `pairfold.cluster.from_matrix` makes them. Rows in none of the ranges meet no column. Of a
         matrix that is masked already, what that mask leaves of these blocks; ranges that it has are replaced, and None takes off any mask.
         """
-        return None if self._mask is None or self._mask.name[0] != "ranges" else self._mask.name[1]
+        return None if self._mask is None else self._mask.ranges
 
     @ranges.setter
     def ranges(self, ranges: Sequence[Any] | None) -> None:
@@ -281,7 +283,9 @@ class Masks(Symbolic):
             self._mask = None
             return
         rows, columns = (1 if n is None else n for n in self._lengths)
-        mask = Mask(Pattern.of_six([on_host(r) for r in ranges], (rows, columns)), None, ("ranges", ranges))
+        six = [on_host(r) for r in ranges]
+        mask = Mask(Pattern.of_six(six, (rows, columns)), None, ("ranges", *(r.tobytes() for r in six)))
+        mask.ranges = ranges
         self._mask = mask if self._mask is None or self.ranges is not None else self._mask & mask
 
     def _masked(self, mask: Mask) -> LazyTensor:
