@@ -218,3 +218,13 @@ def test_weights_of_half_precision_count_on():
     _, means, weights = cluster_ranges_centroids(x, np.zeros(70000, int))
     assert weights[0] == 70000 and means[0] == 1
     assert cluster_ranges_centroids(x[:2049], np.zeros(2049, int), np.ones(2049, np.float16))[2][0] == 2049
+
+
+def test_clusters_are_of_real_points():
+    x, labels = np.array([[1 + 5j], [3 + 7j]]), np.array([0, 0])
+    there = torch.tensor(x), torch.tensor(labels)
+    for act in (lambda: grid_cluster(x, 1.0), lambda: cluster_centroids(x, labels), lambda: cluster_ranges_centroids(*there)):
+        with pytest.raises(TypeError, match="points are real numbers, not complex128"):
+            act()
+    with pytest.raises(TypeError, match="weights are real numbers, not complex128"):
+        cluster_centroids(x.real, labels, weights=np.array([1j, 1j]))

@@ -15,6 +15,7 @@ from pairfold import LazyTensor, Pm, Vi, Vj, concat, where
 X, Y = np.ones((5, 3)), np.ones((7, 3))
 X_I, Y_J = LazyTensor(X[:, None, :]), LazyTensor(Y[None, :, :])
 K = (X_I * Y_J).sum(-1)
+SQUARE = (X_I * LazyTensor(X[None, :, :])).sum(-1)
 
 CASES = [
     # ---- shapes that do not broadcast
@@ -71,6 +72,9 @@ CASES = [
     (lambda: K.argKmin(1, axis=(0, 0)), ValueError, ["argKmin", "different ones", "(0, 0)"]),
     (lambda: K @ np.ones((6, 0)), ValueError, ["(5, 7)", "(6, 0)"]),
     (lambda: K.sum(1, keepdims="no"), TypeError, ["sum takes keepdims=True", "'no'"]),
+    (lambda: K.diagonal(1.5), TypeError, ["diagonal takes whole numbers", "1.5"]),
+    (lambda: SQUARE.solve(np.ones(5), tol=np.nan), ValueError, ["tol must be", "nan"]),
+    (lambda: SQUARE.solve(np.ones(5), atol=-1.0), ValueError, ["atol must be", "-1.0"]),
     (lambda: K.sum(3), ValueError, ["axis must be 0 (rows), 1 (columns) or 2 (the inner one)", "not 3", "(5, 7)"]),
     (lambda: K.sum(dim=-3), ValueError, ["-3"]),
     (lambda: K.logsumexp(2), ValueError, ["logsumexp", "the rows or the columns", "(5, 7)", "not along its inner axis"]),

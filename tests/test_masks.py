@@ -172,6 +172,36 @@ def test_ranges_of_a_masked_matrix():
     there = np.tril(np.ones((6, 6))) * (np.arange(6) < 3)
     np.testing.assert_allclose(K.sum(1), (x @ x.T * there).sum(1))
 
+    assert K.ranges is not None
+    K.ranges = from_matrix(blocks, blocks, np.array([[False, False], [False, True]]))
+    there = np.tril(np.ones((6, 6))) * np.outer(np.arange(6) > 2, np.arange(6) > 2)
+    np.testing.assert_allclose(K.sum(1), (x @ x.T * there).sum(1))
+    K.ranges = None
+    np.testing.assert_allclose(K.sum(1), np.tril(x @ x.T).sum(1))
+
+
+def test_products_of_masked_matrices_have_diagonals():
+    x, y = np.random.default_rng(6).random((2, 7, 2))
+    K, L, k = Vi(x) | Vj(y), Vi(y) | Vj(x), x @ y.T
+    labels = np.array([0, 1, 0, 2, 1, 0, 2])
+    for left, right, a, b in [
+        (K.tril(), L.tril(), np.tril(k), np.tril(k.T)),
+        (K.tril(1), L.triu(), np.tril(k, 1), np.triu(k.T)),
+        (K.same_label(labels, labels), L.band(2, 1), k * (labels[:, None] == labels), np.triu(np.tril(k.T, 1), -2)),
+        (K, L.tril(), k, np.tril(k.T)),
+    ]:
+        np.testing.assert_allclose((left @ right).diagonal(), np.diagonal(a @ b))
+        np.testing.assert_allclose((left @ right).trace(), np.trace(a @ b))
+
+
+def test_dense_masked_matrices_within_transforms():
+    x, y = torch.rand(5, 2), torch.rand(6, 2)
+    a, b = torch.arange(5) % 2, torch.arange(6) % 2
+    there = (a[:, None] == b).float()
+    found = torch.func.grad(lambda x: ((Vi(x) | Vj(y)).same_label(a, b).tril(2).dense() ** 2).sum())(x)
+    wanted = torch.func.grad(lambda x: ((x @ y.T * there).tril(2) ** 2).sum())(x)
+    torch.testing.assert_close(found, wanted)
+
 
 def test_equal_ranges_are_one_mask():
     x, blocks, keep = np.random.default_rng(5).random((6, 2)), np.array([[0, 3], [3, 6]]), np.eye(2, dtype=bool)

@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 
 from .arrays import backend_of, is_array
-from .arrays.base import INTEGERS
+from .arrays.base import COMPLEX, INTEGERS
 
 __all__ = [
     "cluster_centroids",
@@ -226,6 +226,8 @@ def cluster_centroids(
     if weights is not None and (not is_array(weights) or math.prod(weights.shape) != len(x)):
         given = f"an array of shape {tuple(weights.shape)}" if is_array(weights) else repr(weights)
         raise ValueError(f"cluster_centroids: weights is an array of {len(x)} numbers, one for each point, not {given}")
+    if weights is not None:
+        _real("cluster_centroids", "weights", weights)
     many = _many(lab)
     count = many if Nlab is None and weights_c is None else len(weights_c if Nlab is None else Nlab)
     for name, given in (("Nlab", Nlab), ("weights_c", weights_c)):
@@ -367,7 +369,13 @@ def _points(name: str, x: Any) -> Any:
         raise TypeError(f"{name} takes an array of points, (M, D), not {type(x).__name__}")
     if x.ndim != 2 or x.shape[1] == 0:
         raise ValueError(f"{name} takes an array of points, (M, D), not one of shape {tuple(x.shape)}")
-    return x
+    return _real(name, "points", x)
+
+
+def _real(name: str, argument: str, array: Any) -> Any:
+    if backend_of(array).dtype(array) in COMPLEX:
+        raise TypeError(f"{name}: {argument} are real numbers, not {backend_of(array).dtype(array)}: take real and imaginary parts apart")
+    return array
 
 
 def _labels(name: str, lab: Any, length: int | None = None) -> Any:

@@ -36,10 +36,13 @@ class Mask:
         Makes the LazyTensor that is not 0 where any pair of the matrix is there; None where the blocks alone tell. Where rows or columns
         are reordered there is one.
     ranges : sequence of array or None
-        KeOps's six arrays, where the mask was made of them.
+        KeOps's six arrays, where the newest part of the mask was made of them.
+    beside : Mask or None
+        Then what it was before.
     """
 
     ranges: Sequence[Any] | None = None
+    beside: Mask | None = None
 
     def __init__(
         self,
@@ -88,7 +91,7 @@ class Mask:
                 there[start:stop, first:last] = True
         for axis, order in enumerate(self.orders):
             if order is not None:
-                there = np.take(there, np.argsort(np.asarray(order)), axis)
+                there = np.take(there, np.argsort(on_host(order)), axis)
         return there if self.condition is None else there & (on_host(self.condition.dense()) != 0)
 
     def at(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
@@ -273,20 +276,22 @@ class Masks(Symbolic):
 
         The first three say which ranges of columns each range of rows meets, ``redranges_j[slices_i[k - 1] : slices_i[k]]``; the others
         the same for the transposed matrix. `pairfold.cluster.from_matrix` makes them. Rows in none of the ranges meet no column. Of a
-        matrix that is masked already, what that mask leaves of these blocks; ranges that it has are replaced, and None takes off any mask.
+        matrix that is masked already, what that mask leaves of these blocks. Ranges that are there are replaced, by None taken off, as long
+        as no other mask came after them.
         """
         return None if self._mask is None else self._mask.ranges
 
     @ranges.setter
     def ranges(self, ranges: Sequence[Any] | None) -> None:
+        before = self._mask.beside if self._mask is not None and self._mask.ranges is not None else self._mask
         if ranges is None:
-            self._mask = None
+            self._mask = before
             return
         rows, columns = (1 if n is None else n for n in self._lengths)
         six = [on_host(r) for r in ranges]
         mask = Mask(Pattern.of_six(six, (rows, columns)), None, ("ranges", *(r.tobytes() for r in six)))
-        mask.ranges = ranges
-        self._mask = mask if self._mask is None or self.ranges is not None else self._mask & mask
+        self._mask = mask if before is None else before & mask
+        self._mask.ranges, self._mask.beside = ranges, before
 
     def _masked(self, mask: Mask) -> LazyTensor:
         made = self._with(self.formula, self._inner)

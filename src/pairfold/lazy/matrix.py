@@ -18,6 +18,7 @@ from ..runtime import memory
 from .axes import COLUMNS, ROWS
 from .folds import Folds
 from .keys import Key, indices, is_points, read
+from .parameters import whole_number
 from .symbolic import Leaf, Lengths
 
 if TYPE_CHECKING:
@@ -172,6 +173,7 @@ class Matrix(Folds):
         array, (…, n) or (…, n, D)
         """
         m, n = self._outer_lengths()
+        offset = whole_number("diagonal", offset)
         top, left = max(0, -offset), max(0, offset)
         count = max(0, min(m - top, n - left))
         if self._mask is not None:

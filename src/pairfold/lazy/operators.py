@@ -450,7 +450,10 @@ class Product(LinearOperator):
             return super()._diagonal(like)
         left, right = self._parts[0], self._parts[1].T
         n = min(self.shape[-2:])
-        return (left[..., :n, :] * right[..., :n, :]).sum(-1)
+        left, right = left[..., :n, :], right[..., :n, :]
+        if left._mask is not None and right._mask is not None:  # terms are there where both entries are
+            return (left._unmasked() * right._unmasked())._masked(left._mask & right._mask).sum(-1)
+        return (left * right).sum(-1)
 
     def _text(self) -> str:
         return " @ ".join(f"({text_of(p)})" if isinstance(p, (Total, Multiple)) else text_of(p) for p in self._parts)

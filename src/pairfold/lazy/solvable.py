@@ -132,6 +132,9 @@ class Solvable:
             raise TypeError(f"the matrix and b are {names} arrays: convert one of them")
         if isinstance(max_iterations, bool) or not hasattr(max_iterations, "__index__") or max_iterations < 0:
             raise ValueError(f"max_iterations must be a whole number, 0 or more, not {max_iterations!r}")
+        for name, value in (("tol", tol), ("atol", atol)):
+            if value is not None and not value >= 0:  # nan too
+                raise ValueError(f"{name} must be a number, 0 or more, not {value!r}")
         vector, own = b.ndim == 1, list(_arrays_of(matrix, alpha))
         backend = backend_of(b)
         if x0 is not None and (not is_array(x0) or backend_of(x0) is not backend):
