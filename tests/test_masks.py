@@ -203,6 +203,21 @@ def test_dense_masked_matrices_within_transforms():
     torch.testing.assert_close(found, wanted)
 
 
+@pytest.mark.parametrize("kind", ["band", "labels"])
+def test_hessians_through_masked_solves(kind):
+    x, labels, i = torch.rand(5, 2, dtype=torch.float64), torch.arange(5) % 2, torch.arange(5)
+    there = (i[:, None] - i).abs() <= 1 if kind == "band" else labels[:, None] == labels
+
+    def lazy(x):
+        K = (-((Vi(x) - Vj(x)) ** 2).sum(-1)).exp()
+        return (K.band(1, 1) if kind == "band" else K.same_label(labels, labels)).solve(x, alpha=9.0, tol=1e-12).sum()
+
+    def dense(x):
+        return torch.linalg.solve((-((x[:, None] - x) ** 2).sum(-1)).exp() * there + 9 * torch.eye(5), x).sum()
+
+    torch.testing.assert_close(torch.func.hessian(lazy)(x), torch.func.hessian(dense)(x), rtol=1e-6, atol=1e-9)
+
+
 def test_equal_ranges_are_one_mask():
     x, blocks, keep = np.random.default_rng(5).random((6, 2)), np.array([[0, 3], [3, 6]]), np.eye(2, dtype=bool)
     K, L = Vi(x) | Vj(x), Vi(x) | Vj(2 * x)

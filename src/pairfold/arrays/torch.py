@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from weakref import ref
@@ -34,6 +35,15 @@ _name = lru_cache(maxsize=64)(str)  # of a device
 def _is_served(device: Any) -> bool:
     """Whether formulas can be computed there."""
     return device.type == "cpu" or device.type == "cuda" and torch.version.cuda is not None
+
+
+def _outside_of_transforms() -> AbstractContextManager[Any]:
+    """Where tensors are made as if no function of `torch.func` ran."""
+    if not torch._C._are_functorch_transforms_active():
+        return nullcontext()
+    from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
+
+    return temporarily_clear_interpreter_stack()
 
 
 class TorchBackend(Backend):
@@ -83,6 +93,9 @@ class TorchBackend(Backend):
         return torch.complex(real, imag)
 
     def indices(self, value: Any, like: Any) -> Any:
+        if isinstance(value, np.ndarray):
+            with _outside_of_transforms():  # whose tensors end with them, while masks and solvers may keep these
+                return torch.as_tensor(value.astype(np.int64, copy=False), device=like.device)
         return torch.as_tensor(value, device=like.device).long()
 
     def from_numpy(self, array: np.ndarray, like: Any) -> Any:
@@ -91,13 +104,11 @@ class TorchBackend(Backend):
     def to_numpy(self, array: Any) -> np.ndarray:
         if not torch._C._are_functorch_transforms_active():
             return array.detach().cpu().resolve_conj().resolve_neg().numpy()
-        from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
-
         while torch._C._functorch.is_gradtrackingtensor(array):
             array = torch._C._functorch.get_unwrapped(array)
         if torch._C._functorch.is_batchedtensor(array):
             raise RuntimeError("torch.func.vmap cannot run over what a mask or an index is made of: it is not the same for all")
-        with temporarily_clear_interpreter_stack():  # within torch.func.grad whatever is done makes a tensor without numbers
+        with _outside_of_transforms():  # within torch.func.grad whatever is done makes a tensor without numbers
             return self.to_numpy(array)
 
     def order(self, keys: Any) -> Any:
