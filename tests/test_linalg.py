@@ -390,6 +390,7 @@ def test_limits():
         (lambda K, b: linalg.nystrom(K, 1, landmarks=[0.5]), ValueError, ["landmarks", "int"]),
         (lambda K, b: linalg.nystrom(K + identity(5), 1), TypeError, ["LazyTensor"]),
         (lambda K, b: linalg.nystrom(K[:3], 1), ValueError, ["square", "(3, 5)"]),
+        (lambda K, b: linalg.nystrom(K.tril(), 1), ValueError, ["nystrom picks columns", "masked"]),
         (lambda K, b: linalg.linear(K, Vj(b)), ValueError, ["was not made from"]),
         (lambda K, b: linalg.linear(Vj(b[:, None].copy()) ** 2, Vj(b)), ValueError, ["was not made from"]),
         (lambda K, b: (lambda v: linalg.linear(v**2, v))(Vj(b)), ValueError, ["linear function"]),
