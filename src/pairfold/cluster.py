@@ -176,9 +176,7 @@ def cluster_ranges(lab: Any, Nlab: Any = None) -> Any:  # noqa: N803  # KeOps's 
     counts = _counts(_labels("cluster_ranges", lab)) if Nlab is None else _of_labels("cluster_ranges", "Nlab", Nlab)
     if Nlab is not None:
         _belong("cluster_ranges", "Nlab", counts, _counts(_labels("cluster_ranges", lab), len(counts)))
-    backend = backend_of(counts)
-    ends = backend.cast(counts, "int64").cumsum(0)
-    return backend.module.stack([ends - backend.cast(counts, "int64"), ends], 1)
+    return _ranges(counts)
 
 
 def cluster_centroids(
@@ -223,32 +221,21 @@ def cluster_centroids(
     x, lab = _points("cluster_centroids", x), _labels("cluster_centroids", lab, len(x))
     backend = backend_of(x)
     Nlab, weights_c = (v if v is None else _of_labels("cluster_centroids", n, v) for n, v in (("Nlab", Nlab), ("weights_c", weights_c)))
-    if weights is not None and (not is_array(weights) or math.prod(weights.shape) != len(x)):
-        given = f"an array of shape {tuple(weights.shape)}" if is_array(weights) else repr(weights)
-        raise ValueError(f"cluster_centroids: weights is an array of {len(x)} numbers, one for each point, not {given}")
-    if weights is not None:
-        _real("cluster_centroids", "weights", weights)
+    weights = None if weights is None else _weights("cluster_centroids", weights, len(x))
     many = _many(lab)
     count = many if Nlab is None and weights_c is None else len(weights_c if Nlab is None else Nlab)
     for name, given in (("Nlab", Nlab), ("weights_c", weights_c)):
         if given is not None and (count < many or len(given) != count):
             raise ValueError(f"cluster_centroids: {name} has {len(given)} numbers, but there are {max(many, count)} labels")
-    # Sums of many small numbers lose digits, and those of integers may be larger than integers.
-    kind, x = backend.real(backend.dtype(x)), backend.cast(x, "float64")
     if Nlab is not None:
         _belong("cluster_centroids", "Nlab", Nlab, _counts(lab, count))
     if weights is None:
-        totals = _counts(lab, count) if Nlab is None else Nlab
-        sums = backend.sum_by(x, lab, count)
-    else:
-        weights = backend.cast(weights.reshape(-1, 1), "float64")
-        totals = backend.sum_by(weights, lab, count)
-        if weights_c is not None:
-            _belong("cluster_centroids", "weights_c", weights_c, totals, within=ROUNDING_OF_HALF)
-            totals = weights_c
-        sums = backend.sum_by(x * weights, lab, count)
-    totals = backend.cast(totals.reshape(-1, 1), "float64")
-    return backend.cast(sums / backend.module.where(totals == 0, math.nan, totals), kind)
+        return _means(x, lab, _counts(lab, count) if Nlab is None else Nlab)
+    totals = backend.sum_by(backend.cast(weights[:, None], "float64"), lab, count)
+    if weights_c is not None:
+        _belong("cluster_centroids", "weights_c", weights_c, totals, within=ROUNDING_OF_HALF)
+        totals = weights_c
+    return _means(x, lab, totals, weights)
 
 
 def cluster_ranges_centroids(x: Any, lab: Any, weights: Any = None, min_weight: float = 1e-9) -> tuple[Any, Any, Any]:
@@ -283,15 +270,16 @@ def cluster_ranges_centroids(x: Any, lab: Any, weights: Any = None, min_weight: 
     ([[0, 2], [2, 5]], [[0.1667], [2.75]], [1.5, 12.0])
     """
     x, lab = _points("cluster_ranges_centroids", x), _labels("cluster_ranges_centroids", lab, len(x))
+    weights = None if weights is None else _weights("cluster_ranges_centroids", weights, len(x))
     backend, counts = backend_of(x), _counts(lab)
     kind = backend.dtype(x if weights is None else weights)
     kind = "float32" if kind in ("float16", "bfloat16") else kind  # halves cannot count to 2049
     if weights is None:
         totals = backend.cast(counts, kind)
     else:
-        weights = backend.cast(weights, kind).reshape(-1).clip(min_weight)
+        weights = backend.cast(weights, kind).clip(min_weight)
         totals = backend.sum_by(weights[:, None], lab, len(counts))[:, 0]
-    return cluster_ranges(lab, counts), cluster_centroids(x, lab, counts, weights, None if weights is None else totals), totals
+    return _ranges(counts), _means(x, lab, counts if weights is None else totals, weights), totals
 
 
 def from_matrix(ranges_i: Any, ranges_j: Any, keep: Any) -> tuple[Any, ...]:
@@ -378,6 +366,14 @@ def _real(name: str, argument: str, array: Any) -> Any:
     return array
 
 
+def _weights(name: str, weights: Any, length: int) -> Any:
+    """Weights as an array (M,)."""
+    if not is_array(weights) or math.prod(weights.shape) != length:
+        given = f"an array of shape {tuple(weights.shape)}" if is_array(weights) else repr(weights)
+        raise ValueError(f"{name}: weights is an array of {length} numbers, one for each point, not {given}")
+    return _real(name, "weights", weights).reshape(-1)
+
+
 def _labels(name: str, lab: Any, length: int | None = None) -> Any:
     """Labels as an array (M,) of whole numbers."""
     if not is_array(lab) or backend_of(lab).dtype(lab) not in INTEGERS:
@@ -394,6 +390,26 @@ def _of_labels(name: str, argument: str, value: Any) -> Any:
     if not is_array(value) or value.ndim == 0:
         raise TypeError(f"{name}: {argument} is an array (C,), a number for each of the labels, not {value!r}")
     return value
+
+
+def _ranges(counts: Any) -> Any:
+    """Where each cluster begins and ends, of so many points each."""
+    backend = backend_of(counts)
+    counts = backend.cast(counts, "int64")
+    ends = counts.cumsum(0)
+    return backend.module.stack([ends - counts, ends], 1)
+
+
+def _means(x: Any, lab: Any, totals: Any, weights: Any = None) -> Any:
+    """The mean of the points of each cluster, whose weights have these sums. Sums of many small numbers lose digits, and those of integers
+    may be larger than integers, so they are taken in float64.
+    """
+    backend = backend_of(x)
+    kind, x = backend.real(backend.dtype(x)), backend.cast(x, "float64")
+    weighted = x if weights is None else x * backend.cast(weights[:, None], "float64")
+    sums = backend.sum_by(weighted, lab, len(totals))
+    totals = backend.cast(totals.reshape(-1, 1), "float64")
+    return backend.cast(sums / backend.module.where(totals == 0, math.nan, totals), kind)
 
 
 def _belong(name: str, argument: str, given: Any, found: Any, within: float = 0.0) -> None:

@@ -305,7 +305,7 @@ class _Account:
         return tuple(
             f"{when}: {self._contents(buffer)} ({_count(buffer.length, 'number')}, {_si(size, 'B')} in all)"
             for when, buffer, size in zip(once, (h.row, h.col, h.par), sizes, strict=False)
-            if buffer.length and not (buffer is h.col and self.plan.schedule.in_place)
+            if self.layout.packs(buffer)
         )
 
     def _contents(self, buffer: Buffer) -> str:

@@ -33,8 +33,8 @@ def emit_module(plan: Plan, triple: str, features: frozenset[str], vector_bits: 
     h = plan.hoisted
     phases: dict[str, Callable[[Frame], None]] = {
         f"pack_{buffer.name}": lambda frame, buffer=buffer: emit_pack(frame, layout, buffer, frame.task)  # type: ignore[misc]
-        for buffer in (h.par, h.row, *([] if plan.schedule.in_place else [h.col]))
-        if buffer.length
+        for buffer in (h.par, h.row, h.col)
+        if layout.packs(buffer)
     }
     phases["tile"] = lambda frame: tile_of(layout)(frame, layout).emit()
     phases["finish"] = lambda frame: emit_finish(frame, layout)

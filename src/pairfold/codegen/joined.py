@@ -9,7 +9,7 @@ from ..formula.graph import Node
 from .blocks import Blocks
 from .builder import I32, I64, Value
 from .evaluate import Index
-from .layout import ADDRESS, COL, OFFSETS, M, N
+from .layout import ADDRESS, OFFSETS, M
 from .tile import Tile
 
 
@@ -47,7 +47,6 @@ class JoinedTile(Tile):
         """Those of a batch: as packed, or as the arrays have them."""
         b, frame, buffer, bytes = self.b, self.frame, self.plan.hoisted.col, self.layout.real_bytes
         found = {}
-        of_batch = b.mul(frame.padded(frame.word(N), self.schedule.lanes), I64(buffer.length))
         for formula, slot in zip(buffer.formulas, buffer.slots, strict=True):
             place = slot.attrs[1]
             if self.schedule.in_place:
@@ -55,8 +54,7 @@ class JoinedTile(Tile):
                 offset = b.load(frame.element(frame.address(word + OFFSETS), batch, 8), typ=I64)
                 found[place] = Columns(frame.offset(frame.address(word + ADDRESS), offset), formula.dim)
             else:
-                base = frame.element(frame.address(COL), b.add(b.mul(batch, of_batch), I64(place)), bytes)
-                found[place] = Columns(base, buffer.length)
+                found[place] = Columns(frame.element(self._packed_columns(batch), I64(place), bytes), buffer.length)
         return found
 
     def _load(self, node: Node, index: Index, rows: Sequence[int]) -> Sequence[Value]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..plan.hoist import Buffer
 from ..plan.plan import Plan
 
 # Words of the argument array.
@@ -59,6 +60,10 @@ class Layout:
         a_load = WIDEST // self.real_bytes
         return ceil_div(self.plan.hoisted.par.length, a_load) * a_load
 
+    def packs(self, buffer: Buffer) -> bool:
+        """Whether there is such a buffer: formulas may need none, and tiles may read columns from the arrays."""
+        return buffer.length > 0 and not (buffer.name == "col" and self.plan.schedule.in_place)
+
     def variable(self, index: int) -> int:
         """The first word of a variable."""
         return FIRST_VARIABLE + WORDS_A_VARIABLE * index
@@ -100,7 +105,7 @@ class Layout:
         h, s = self.plan.hoisted, self.plan.schedule
         return (
             blocks * s.block * h.row.length * self.real_bytes,
-            0 if s.in_place else batches * ceil_div(columns, s.lanes) * s.lanes * h.col.length * self.real_bytes,
+            batches * ceil_div(columns, s.lanes) * s.lanes * h.col.length * self.real_bytes if self.packs(h.col) else 0,
             batches * self.par_length * self.real_bytes,
             blocks * splits * self.partial_bytes() if splits > 1 else 0,
         )
@@ -111,7 +116,7 @@ class Layout:
         return (
             ceil_div(batches, PACK_VECTORS),
             ceil_div(blocks * s.rows, PACK_VECTORS),
-            0 if s.in_place else ceil_div(batches * ceil_div(columns, s.lanes), PACK_VECTORS),
+            ceil_div(batches * ceil_div(columns, s.lanes), PACK_VECTORS) if self.packs(self.plan.hoisted.col) else 0,
             blocks * splits,
             ceil_div(blocks, FINISH_BLOCKS) if splits > 1 else 0,  # else a tile writes results itself
         )

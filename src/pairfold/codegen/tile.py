@@ -42,8 +42,7 @@ class Tile:
         blocks = Blocks(self.frame, self.layout)
         batch, in_batch = blocks.of_batch(block)
         h = self.plan.hoisted
-        of_batch = b.mul(self.frame.padded(self.frame.word(N), s.lanes), I64(h.col.length))
-        self.col_base = self.frame.element(self.frame.address(COL), b.mul(batch, of_batch), self.layout.real_bytes)
+        self.col_base = self._packed_columns(batch)
         self.par_base = self.frame.element(self.frame.address(PAR), b.mul(batch, I64(self.layout.par_length)), self.layout.real_bytes)
         row_block = b.mul(block, I64(self.plan.hoisted.row.length * s.block))
         self.row_base = self.frame.element(self.frame.address(ROW), row_block, self.layout.real_bytes)
@@ -60,6 +59,12 @@ class Tile:
 
         self._meet(blocks, in_batch, walk)
         self._finish(blocks, batch, in_batch, block, split)
+
+    def _packed_columns(self, batch: Value) -> Value:
+        """Where the columns of a batch are packed."""
+        b = self.b
+        of_batch = b.mul(self.frame.padded(self.frame.word(N), self.schedule.lanes), I64(self.plan.hoisted.col.length))
+        return self.frame.element(self.frame.address(COL), b.mul(batch, of_batch), self.layout.real_bytes)
 
     def _meet(self, blocks: Blocks, block: Value, walk: Callable[[Value, Value], None]) -> None:
         """Walk the columns that a block of a batch meets."""

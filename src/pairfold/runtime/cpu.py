@@ -255,7 +255,7 @@ def expected_seconds(layout: Layout, batches: int, rows: int, columns: int, pair
     return (
         batches * packed.par.length / PACKED_A_SECOND,
         batches * rows * packed.row.length / PACKED_A_SECOND,
-        0.0 if plan.schedule.in_place else batches * columns * packed.col.length / PACKED_A_SECOND,
+        batches * columns * packed.col.length * layout.packs(packed.col) / PACKED_A_SECOND,
         all_pairs * plan.operations / OPERATIONS_A_SECOND,
         batches * rows * sum(f.dim for f in plan.fields) / PACKED_A_SECOND,
     )
