@@ -145,8 +145,7 @@ def explain(
     # Where there are no pairs there are no data to look at.
     route = fold.route(operands, extent, bits) if extent.pairs else Route(fold.oriented, operands, fold.reduction)
     numbers = route.numbers(bits, result)
-    vectors = cpu.vectors_of_few_rows(extent, bits, pattern)
-    joined = cpu.joins_batches(route.formulas, route.operands, extent, bits, pattern)
+    few = cpu.few_rows(route.formulas, route.operands, extent, bits, pattern)
     plan = make_plan(
         route.formulas,
         route.reduction,
@@ -154,13 +153,12 @@ def explain(
         cpu.machine(),
         pattern is not None,
         contracted=route.contracted,
-        vectors=vectors,
-        joined=joined,
+        few=few,
     )
     if what != "plan":
         code = cpu.emit(plan)
         return Listing(code if what == "llvm" else compile_assembly(code))
-    kernel = cpu.known(route.formulas, route.reduction, numbers, plan.sparse, route.contracted, vectors, joined)
+    kernel = cpu.known(route.formulas, route.reduction, numbers, plan.sparse, route.contracted, few)
     return _Account(fold, route, extent, pattern, plan, described, kernel.last if kernel else None).explanation()
 
 
@@ -228,7 +226,7 @@ class _Account:
         threads = get_num_threads() if sum(seconds) >= ALONE_SECONDS else 1
         rate = peak.instructions_a_second(threads) * plan.schedule.lanes
         phases = {phase: s / threads for phase, s in zip(PHASES, seconds, strict=True)}
-        padded = blocks * plan.schedule.block * extent.reduced if self.pattern is None else self.pairs
+        padded = blocks * plan.schedule.filled * extent.reduced if self.pattern is None else self.pairs
         phases["tile"] = padded * plan.operations / (TYPICAL * rate)
         limit = self.pairs * plan.operations / rate
         scratch = (threads if launch.shared else 1) * sum(launch.scratch) if extent.pairs else 0
@@ -359,13 +357,13 @@ class _Account:
     def _work(self) -> tuple[str, ...]:
         h, s = self.plan.hoisted, self.plan.schedule
         column = h.col.length * self.layout.real_bytes
-        again = 0.0 if h.row.length * s.rows <= PRELOADED else h.row.length * self.layout.real_bytes / s.columns
+        again = 0.0 if h.row.length * s.group <= PRELOADED else h.row.length * self.layout.real_bytes / s.columns
         guarded = " to see whether it matters" if self.plan.reduction.guarded else ""
-        shared = f"the {column} of a {self.reduced} serve {s.block} {self.kept}s"
+        shared = f"the {column} of a {self.reduced} serve {s.filled} {self.kept}s"
         rows = f", those of a {self.kept} {_count(s.columns, self.reduced)}" if again else f"; {self.kept}s stay in registers"
         return (
             f"{self.plan.operations:.3g} vector operations a pair{guarded}",
-            f"{column / s.block + again:.3g} bytes read a pair: {shared}{rows if h.row.length else ''}",
+            f"{column / s.filled + again:.3g} bytes read a pair: {shared}{rows if h.row.length else ''}",
         )
 
     def _memory(self, launch: cpu.Launch, scratch: int) -> str:

@@ -159,10 +159,9 @@ class Fold:
             self._run_on_gpu(operands, outputs, extent, bits, result, queue, pattern)
             return
         route = self.route(operands, extent, bits)
-        vectors = cpu.vectors_of_few_rows(extent, bits, pattern)
-        joined = cpu.joins_batches(route.formulas, route.operands, extent, bits, pattern)
+        few = cpu.few_rows(route.formulas, route.operands, extent, bits, pattern)
         numbers = route.numbers(bits, result)
-        kernel = cpu.kernel(route.formulas, route.reduction, numbers, pattern is not None, route.contracted, vectors, joined)
+        kernel = cpu.kernel(route.formulas, route.reduction, numbers, pattern is not None, route.contracted, few)
         kernel(route.operands, outputs, extent, pattern)
         del route  # it keeps the centre, which the kernel knows by address alone
 

@@ -11,7 +11,7 @@ import pytest
 from pairfold.codegen.cpu import emit_module
 from pairfold.formula.graph import apply, var
 from pairfold.plan.plan import Numbers, make_plan
-from pairfold.plan.schedule import Machine
+from pairfold.plan.schedule import MANY, Few, Machine
 from pairfold.reductions import ArgKmin, Argmin, LogSumExp, Sum, SumSoftMaxWeight
 from pairfold.runtime.compile import LEVELS
 
@@ -31,6 +31,9 @@ for dtype, tolerance in (("float32", 1e-5), ("float64", 1e-12)):
         waves = (np.sin(square) + np.cos(square) * np.log(1 + square)).sum(0)
         np.testing.assert_allclose((D.sin() + D.cos() * (1 + D).log()).sum(0), waves, rtol=0, atol=200 * tolerance)
         assert (D.argmin(1) == square.argmin(1)).all()
+    x, y = (random.standard_normal((n, 2)).astype(dtype) for n in (3, 100_001))  # few rows have a tile of their own
+    square = ((x[:, None].astype("f8") - y) ** 2).sum(-1)
+    np.testing.assert_allclose((-((Vi(x) - Vj(y)) ** 2).sum(-1)).exp().sum(1), np.exp(-square).sum(1), rtol=tolerance)
 print("right")
 """
 
@@ -53,14 +56,15 @@ def test_a_level_that_does_not_exist(tmp_path):
 
 @pytest.mark.parametrize("bits", [32, 64])
 @pytest.mark.parametrize("dim", [3, 40])
+@pytest.mark.parametrize("few", [MANY, Few(9, joined=True, in_place=True)], ids=["many", "few"])
 @pytest.mark.parametrize("reduction", [Sum(), LogSumExp(), Argmin(), ArgKmin(5), SumSoftMaxWeight()], ids=lambda r: r.name)
-def test_neon(reduction, dim, bits):
+def test_neon(reduction, few, dim, bits):
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
     x, y, b = var("i", 0, dim), var("j", 1, dim), var("j", 2, 1)
     kernel = apply("exp", -apply("sum", apply("square", x - y)))
     formulas = (kernel, b)[: reduction.formulas]
-    plan = make_plan(formulas, reduction, Numbers(bits, (f"float{bits}",) * 9, f"float{bits}"), Machine("cpu", 128, 32))
+    plan = make_plan(formulas, reduction, Numbers(bits, (f"float{bits}",) * 9, f"float{bits}"), Machine("cpu", 128, 32), few=few)
     module = llvm.parse_assembly(emit_module(plan, "aarch64-unknown-linux-gnu", frozenset({"neon"}), 128))
     module.verify()
     target = llvm.Target.from_triple("aarch64-unknown-linux-gnu").create_target_machine(cpu="neoverse-n1", opt=3)

@@ -14,7 +14,7 @@ from pairfold.reductions import ArgKmin, LogSumExp, Min, Prod, Sum
 from pairfold.runtime.cuda import MACHINE
 from tests.helpers import compute, expected, network
 
-CPU, CUDA = Machine("cpu", 512, 32), MACHINE
+CPU, ZEN4, CUDA = Machine("cpu", 512, 32), Machine("cpu", 512, 32, turns=True), MACHINE
 
 
 def chain(length: int) -> Node:
@@ -35,12 +35,15 @@ def test_code_is_short(formula, reduction, machine):
     assert text.count("\n") < 40_000
 
 
-def test_short_formulas_are_unrolled():
+@pytest.mark.parametrize("machine", [CPU, ZEN4, CUDA], ids=["cpu", "zen4", "cuda"])
+def test_short_formulas_are_unrolled(machine):
+    """Several pairs a step hide the wait for results: of a thread of a GPU sixteen, of a processor four vectors at least."""
     distance = apply("sqdist", var("i", 0, 3), var("j", 1, 3))
     for formula, reduction in [(apply("exp", -distance), Sum()), (-distance, LogSumExp())]:
-        for machine in (CPU, CUDA):
-            plan = make_plan((formula,), reduction, Numbers(32, ("float32",) * 2, "float32"), machine)
-            assert plan.schedule.rows * plan.schedule.columns >= 16
+        for bits in (32,) if reduction.blocked > 1 else (32, 64):
+            s = make_plan((formula,), reduction, Numbers(bits, (f"float{bits}",) * 2, f"float{bits}"), machine).schedule
+            assert s.group * s.columns >= (16 if machine is CUDA and bits == 32 else 4 if machine is not ZEN4 else 2)
+            assert (s.abreast == 1) == (machine is ZEN4)
 
 
 @pytest.mark.parametrize("reduction", [Sum(), Prod(), LogSumExp(), ArgKmin(10), Min()], ids=lambda reduction: reduction.name)

@@ -14,6 +14,7 @@ from .joined import JoinedTile
 from .layout import ABORT, BEGUN, COUNTER, FIRST_TASKS, PHASES, Layout
 from .pack import emit_pack
 from .product import ProductTile
+from .tail import TailTile
 from .tile import Tile
 
 ALONE, SHARES = "alone", "shares"
@@ -53,7 +54,7 @@ def emit_module(plan: Plan, triple: str, features: frozenset[str], vector_bits: 
 def tile_of(layout: Layout) -> type[Tile]:
     """The kind of tile that a plan asks for."""
     s = layout.plan.schedule
-    return ProductTile if s.family == "product" else JoinedTile if s.joined else Tile
+    return ProductTile if s.family == "product" else JoinedTile if s.joined else TailTile if s.tail else Tile
 
 
 def text_of(module: ir.Module, vector_bits: int) -> str:

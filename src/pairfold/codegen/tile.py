@@ -6,9 +6,10 @@ tile's partial meets the running one every `schedule.tile` columns, so that sums
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from math import gcd
+from typing import NamedTuple
 
 from ..formula.graph import Node
 from ..reductions import Field
@@ -18,7 +19,7 @@ from .evaluate import Evaluator, Index, at
 from .finish import Finish
 from .frame import Frame
 from .insert import emit_insertion
-from .layout import ABORT, CHUNK, COL, PAR, PARTIALS, ROW, SPLITS, WIDEST, Layout, N
+from .layout import ABORT, ADDRESS, CHUNK, COL, OFFSETS, PAR, PARTIALS, ROW, SPLITS, WIDEST, Layout, N
 from .partial import Partial, identity
 
 REMAINDER = 4  # columns a step for what whole steps leave of sums that are rescaled
@@ -26,8 +27,17 @@ LONG_STATE = 8  # components of a partial that are too many to be in registers t
 PRELOADED = 16  # row vectors that are worth keeping in registers across columns
 
 
+class Columns(NamedTuple):
+    """Where numbers of the columns of a batch are: in the first column, and how many numbers from one column to the next."""
+
+    base: Value
+    length: int
+
+
 class Tile:
     """Emits the tile of a plan."""
+
+    in_place: Mapping[int, Columns]  # the columns of the batch, if they are not packed: of each slot, by its place in a column
 
     def __init__(self, frame: Frame, layout: Layout):
         self.frame, self.layout, self.plan = frame, layout, layout.plan
@@ -57,7 +67,7 @@ class Tile:
             start, stop = self.frame.larger(start, self.first), self.frame.smaller(stop, last)
             loop(b, start, stop, s.tile, (), lambda at, _: self._one_tile(at, stop))
 
-        self._meet(blocks, in_batch, walk)
+        self._meet(blocks, batch, in_batch, walk)
         self._finish(blocks, batch, in_batch, block, split)
 
     def _packed_columns(self, batch: Value) -> Value:
@@ -66,8 +76,32 @@ class Tile:
         of_batch = b.mul(self.frame.padded(self.frame.word(N), self.schedule.lanes), I64(self.plan.hoisted.col.length))
         return self.frame.element(self.frame.address(COL), b.mul(batch, of_batch), self.layout.real_bytes)
 
-    def _meet(self, blocks: Blocks, block: Value, walk: Callable[[Value, Value], None]) -> None:
+    def _columns_of(self, batch: Value) -> dict[int, Columns]:
+        """Those of a batch: as packed, or as the arrays have them. Of each slot, by its place in a packed column."""
+        b, frame, buffer, bytes = self.b, self.frame, self.plan.hoisted.col, self.layout.real_bytes
+        found = {}
+        for formula, slot in zip(buffer.formulas, buffer.slots, strict=True):
+            place = slot.attrs[1]
+            if self.schedule.in_place:
+                word = self.layout.variable(formula.attrs[1])
+                offset = b.load(frame.element(frame.address(word + OFFSETS), batch, 8), typ=I64)
+                found[place] = Columns(frame.offset(frame.address(word + ADDRESS), offset), formula.dim)
+            else:
+                found[place] = Columns(frame.element(self._packed_columns(batch), I64(place), bytes), buffer.length)
+        return found
+
+    def _of_column(self, found: Mapping[int, Columns], node: Node, index: Index) -> Value:
+        """A number of a column, in all lanes."""
+        b, (_, place, _, column, *_) = self.b, node.attrs
+        base, length = found[place]
+        start = self.frame.element(base, b.mul(self.j, I64(length)), self.layout.real_bytes)
+        component = b.add(index.value(b), I64(column * length))
+        return self.m.splat(b.load(self.frame.element(start, component, self.layout.real_bytes), typ=self.m.scalar))
+
+    def _meet(self, blocks: Blocks, batch: Value, block: Value, walk: Callable[[Value, Value], None]) -> None:
         """Walk the columns that a block of a batch meets."""
+        if self.schedule.in_place:
+            self.in_place = self._columns_of(batch)
         blocks.columns(block, walk)
 
     def _allocate(self) -> None:
@@ -92,6 +126,8 @@ class Tile:
         if buffer == "row":
             place, align = b.mul(component, I64(self.row_stride)), bytes * self.m.width
             return [b.load(self.frame.element(self._packed_row(r), place, bytes), typ=self.m.real, align=align) for r in rows]
+        if buffer == "col" and self.schedule.in_place:
+            return [self._of_column(self.in_place, node, index)]
         if buffer == "col":
             place = b.add(component, I64(column * self.column_length))
             return [self.m.splat(b.load(self.frame.element(self.column, place, bytes), typ=self.m.scalar))]
@@ -140,8 +176,8 @@ class Tile:
     def _columns(self, start: Value, stop: Value) -> None:
         """Reduce a range of columns into the tile's partial, and merge that into the total."""
         s = self.schedule
-        for first in range(0, s.rows, s.group):
-            self.rows = list(range(first, min(first + s.group, s.rows)))
+        for first in range(0, s.whole, s.group):
+            self.rows = list(range(first, min(first + s.group, s.whole)))
             self.known = self._preload()
             carried: Sequence[Value] = []
             if s.state_in_registers:

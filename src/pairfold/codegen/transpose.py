@@ -7,7 +7,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from .builder import I32, Value
+from .builder import I1, I32, Value
 
 AHEAD = 2048  # bytes that are asked for before they are needed: processors themselves look ahead to the end of a page at most
 LINE = 64  # bytes that come from memory together
@@ -40,6 +40,29 @@ def load_vectors(m: Any, place: Value, dim: int, there: Value, last: Value | Non
             found = b.select(alive, found, repeated)
         components.append(found)
     return components
+
+
+def load_repeated(m: Any, place: Value, dim: int, number: int, there: Value | None = None) -> list[Value]:
+    """The components of so many vectors of numbers from `place` on, each in as many neighbouring lanes.
+
+    Only `there` of them are read, if that is said; the others are 0.
+    """
+    b, width = m.builder, m.width
+    each = width // number
+    name = f"llvm.masked.load.{m.suffix()}.p0"
+    numbers = I32(number * dim) if there is None else b.mul(there, I32(dim))
+
+    def load(first: int) -> Value:
+        address = b.gep(place, [I32(first)], source_etype=m.scalar)
+        if there is not None:
+            return m.intrinsic(name, m.real, [address, I32(m.bits // 8), m.below(numbers, first), m.const(0.0)])
+        if first + width <= number * dim:
+            return b.load(address, typ=m.real, align=m.bits // 8)
+        mask = ir.Constant(ir.VectorType(I1, width), [int(first + lane < number * dim) for lane in range(width)])
+        return m.intrinsic(name, m.real, [address, I32(m.bits // 8), mask, m.const(0.0)])
+
+    loaded = [load(first) for first in range(0, number * dim, width)]
+    return [_gathered(m, loaded, [divmod(lane // each * dim + d, width) for lane in range(width)]) for d in range(dim)]
 
 
 def store_vectors(m: Any, components: Sequence[Value], place: Value) -> None:

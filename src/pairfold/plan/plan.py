@@ -11,7 +11,7 @@ from ..formula.simplify import expand, simplify, specialise
 from ..reductions import Field, Reduction, State, Sum
 from .exponent import EXPONENTIALS, OF_REDUCTIONS, push_factors, to_base_two
 from .hoist import Hoisted, hoist
-from .schedule import Machine, Schedule, choose, repetitions
+from .schedule import MANY, Few, Machine, Schedule, choose, repetitions, shares_lanes
 from .separate import Separated, separate
 from .slices import sliced
 
@@ -205,8 +205,7 @@ def make_plan(
     condition: Node | None = None,
     contracted: bool = False,
     length: int | None = None,
-    vectors: int = 0,
-    joined: int = 0,
+    few: Few = MANY,
 ) -> Plan:
     """Plan a reduction over columns.
 
@@ -222,11 +221,8 @@ def make_plan(
         As in `Plan`.
     contracted : bool
         Whether differences are inner products of small vectors: factors may then be multiplied into them, and differences parted.
-    vectors : int
-        Where rows are few: how many vectors hold them all.
-    joined : int
-        1 where rows of all batches follow one another in memory, few of each; 2 where columns of each batch do so too, in numbers of
-        `bits`. Nothing comes of it where a tile needs its batch's own.
+    few : Few
+        What is known of the rows, where they are few. What a formula or a reduction does not allow comes to nothing.
     """
     closely = isinstance(reduction, Sum) and reduction.careful and numbers.bits == 32 and machine.name == "cpu"
     chosen = specialise(simplify(expand(formulas)), closely)
@@ -241,10 +237,17 @@ def make_plan(
         chosen = simplify((separated.formula,))
     hoisted = hoist(to_base_two(chosen) if "exp" in base_two else chosen)
     schedule = choose(hoisted, reduction, numbers.bits, machine)
-    if joined and schedule.family == "direct" and not (reduction.guarded or hoisted.par.length or separated):
-        by_components = all(n.op.structure in _BY_COMPONENTS for n in topological(hoisted.body))
-        in_place = joined == 2 and hoisted.col.length > 0 and all(f.op.name == "var" for f in hoisted.col.formulas)
-        schedule = schedule.for_joined_batches(in_place) if by_components else schedule
-    if vectors and not schedule.joined:
-        schedule = schedule.for_few_rows(vectors)
+    whole, tail = divmod(few.rows, schedule.lanes)
+    vectors = whole + (tail > 0)
+    by_components = all(n.op.structure in _BY_COMPONENTS for n in topological(hoisted.body))
+    simple = schedule.family == "direct" and by_components and not (reduction.guarded or separated)
+    in_place = few.in_place and simple and hoisted.col.length > 0 and all(f.op.name == "var" for f in hoisted.col.formulas)
+    if sparse and few.rows:
+        schedule = schedule.for_short_ranges(vectors)
+    elif tail and simple and shares_lanes(hoisted, reduction, schedule, whole):
+        schedule = schedule.for_few_rows(whole, tail, in_place)
+    elif few.joined and simple and not hoisted.par.length:
+        schedule = schedule.for_joined_batches(in_place)
+    elif 0 < vectors < schedule.rows:
+        schedule = schedule.for_few_rows(vectors, in_place=in_place)
     return Plan(formulas, reduction, numbers, hoisted, schedule, sparse, separated, condition, length, base_two, contracted)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from ..formula.graph import PAIR, Node, topological
 from ..formula.operators_tensor import products
@@ -31,12 +32,15 @@ class Machine:
         How many there are.
     base_two : bool
         Whether 2^x in float32 is an instruction, and roots are.
+    turns : bool
+        Whether vectors of rows had better take turns than stand side by side, where columns hide the wait for results as well.
     """
 
     name: str
     vector_bits: int
     registers: int
     base_two: bool = False
+    turns: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,8 @@ class Schedule:
         Whether rows of all batches follow one another, so that a vector may have those of two.
     in_place : bool
         Whether columns are read where the arrays have them, and not packed.
+    tail : int
+        Rows of the last vector of a block, where these are so few that its lanes take several columns at once; 0 where lanes are rows.
     components, stretch : int
         Of a product, components of the result that are summed at once, and columns of which numbers are kept.
     why : tuple of str
@@ -97,6 +103,7 @@ class Schedule:
     abreast: int = 0
     joined: bool = False
     in_place: bool = False
+    tail: int = 0
     components: int = 0
     stretch: int = 0
     why: tuple[str, ...] = field(default=(), compare=False, repr=False)
@@ -107,29 +114,73 @@ class Schedule:
         return self.lanes * self.rows
 
     @property
+    def whole(self) -> int:
+        """Vectors of a block whose lanes are rows."""
+        return self.rows - (self.tail > 0)
+
+    @property
+    def filled(self) -> int:
+        """Lanes that each column takes of a block's vectors."""
+        return self.lanes * self.whole + self.tail
+
+    @property
     def group(self) -> int:
         """Vectors of rows that share a step."""
         return self.abreast or self.rows
 
-    def for_few_rows(self, vectors: int) -> Schedule:
-        """A tile for so few rows that some vectors of a block would be empty."""
-        if vectors >= self.rows:
-            why = "the vectors of a block take turns, and ranges of rows are short: one leaves the fewest places empty"
-            return replace(self, rows=1, why=(*self.why, why)) if self.abreast else self
-        columns = self.columns
-        if columns > 1 and not self.rescaled:
-            columns = min(8, columns * self.group // min(self.group, vectors))  # so that as many sums are under way
-        shape = f"all rows are in {vectors} {'vector' if vectors == 1 else 'vectors'}, less than the {self.rows} that a block has otherwise"
-        return replace(self, rows=vectors, columns=columns, why=(shape, *self.why[1:]))
+    def for_short_ranges(self, vectors: int) -> Schedule:
+        """A tile for ranges of rows so short that some vectors of a block would be empty."""
+        if vectors < self.rows:
+            return self.for_few_rows(vectors)
+        if not self.abreast and (self.rows <= 2 or not self.state_in_registers or self.rescaled):
+            return self
+        why = "ranges of rows are short: one vector at a time leaves the fewest places empty"
+        return replace(self, rows=1, columns=self.columns * self.group, why=(*self.why, why))
+
+    def for_few_rows(self, vectors: int, tail: int = 0, in_place: bool = False) -> Schedule:
+        """A tile for all rows, in so few vectors: in whole ones, and in another one for `tail` rows."""
+        few, why = self, self.why
+        if vectors < self.rows:
+            columns = self.columns
+            if (columns > 1 or self.state_in_registers) and not self.rescaled:
+                columns = min(8, columns * self.group // min(self.group, max(1, vectors)))  # so that as many sums are under way
+            own = "1 vector" if vectors == 1 else f"{vectors} vectors"
+            held = f"all rows are in {own}, less than the {self.rows} that a block has otherwise"
+            few, why = replace(self, rows=max(1, vectors), columns=columns), (held, *self.why[1:])
+        if tail:
+            number = self.lanes // tail
+            last = f"of {'the last row' if tail == 1 else f'the last {tail} rows'} a vector holds the pairs with {number} columns at once"
+            few, why = replace(few, rows=vectors + 1, abreast=few.group, tail=tail), (*why[: vectors > 0], last, *why[1:])
+        if in_place:
+            few, why = replace(few, in_place=True), (*why[:1], "few rows meet a column, which is read as the arrays have it", *why[1:])
+        return replace(few, why=why)
 
     def for_joined_batches(self, in_place: bool) -> Schedule:
         """A tile for batches of so few rows that the last vector of each would be half empty, where rows of all follow one another."""
+        few = self.for_few_rows(1, in_place=in_place)
         why = "rows of all batches follow one another: a vector that has some of two meets the columns of both, each lane its own"
-        also = ("few rows meet a column, which is read as the arrays have it",) if in_place else ()
-        few = self.for_few_rows(1)
-        return replace(few, joined=True, in_place=in_place, why=(why, *also, *few.why[1:]))
+        return replace(few, joined=True, why=(why, *few.why[1:]))
 
 
+class Few(NamedTuple):
+    """What is known of few rows, or of ranges of few rows.
+
+    Attributes
+    ----------
+    rows : int
+        For how many to plan; 0 where they are many.
+    joined : bool
+        Whether rows of all batches follow one another in memory.
+    in_place : bool
+        Whether the columns of a batch do, in numbers as the tile has them.
+    """
+
+    rows: int = 0
+    joined: bool = False
+    in_place: bool = False
+
+
+MANY = Few()  # where rows are not few
 UNROLL = 8
 UNROLLED_OF_TENSORS = 16  # components of what products of matrices are made from
 BUFFERS = ("row", "col", "par")
@@ -138,6 +189,7 @@ STRETCH = 32  # columns, where one number of a pair is kept
 LIGHT = 40  # vector operations of a pair: four columns of heavier ones take more registers than there are
 MOST_INSTRUCTIONS = 4096  # of a step over columns: they have a cache of their own, and what is long is long to compile
 MOST_WRITTEN_OUT = 512  # products of an einsum that are written out; more are loops
+MOST_TAKEN = 8  # numbers of a column that a vector takes from several columns at once
 
 
 def is_large(node: Node) -> bool:
@@ -207,15 +259,15 @@ def choose(hoisted: Hoisted, reduction: Reduction, bits: int, machine: Machine) 
         shape = f"{columns} columns are combined before they meet the partial, which is in memory"
     elif reduction.blocked > 1:
         rows, columns = (2 if many else 1), reduction.blocked
-        if many and bits == 32 and state <= 2:
+        if machine.turns and bits == 32 and state <= 2:
             rows, columns, abreast = 4, 2 * columns, 1
         turns = ", for one vector of rows after the other" if abreast else ""
         shape = f"{columns} columns are rescaled to their common maximum at once{turns}"
     else:
         # The exponentials of float64 take so long that four hide the wait in 16 registers too.
-        rows, columns = (4 if many and state <= 3 or bits == 64 else 2), 1
+        rows, columns = (4 if many or bits == 64 else 2), 1
         shape = f"all of a pair is in registers: {rows} vectors of rows share a column and hide the wait for results"
-        if many and isinstance(reduction, Sum) and state <= 4 and sum(n.op.cost for n in order) <= LIGHT:
+        if machine.turns and isinstance(reduction, Sum) and state <= 4 and sum(n.op.cost for n in order) <= LIGHT:
             # More sums of four columns take more registers than there are; of float64, whose exponentials are longer, two are enough.
             columns, abreast = 1 if state > 2 else 4 if bits == 32 else 2, 1
             shape = "all of a pair is in registers: columns follow one another for one vector of rows, and hide the wait for results"
@@ -280,6 +332,15 @@ def repetitions(node: Node) -> int:
 def power_of_two(number: int) -> int:
     """The largest that is not larger, 1 at least."""
     return 1 << max(0, number.bit_length() - 1)
+
+
+def shares_lanes(hoisted: Hoisted, reduction: Reduction, schedule: Schedule, vectors: int) -> bool:
+    """Whether a tile of so many whole vectors of rows may have a last one whose lanes are columns too."""
+    order = topological(hoisted.body)
+    simple = isinstance(reduction, Sum) and not reduction.careful and schedule.family == "direct" and schedule.state_in_registers
+    short = hoisted.col.length <= MOST_TAKEN and all(n.dim <= schedule.unroll for n in order)
+    instructions = (vectors + 1) * schedule.columns * _instructions(order, schedule.unroll)
+    return simple and short and not schedule.rescaled and instructions <= MOST_INSTRUCTIONS
 
 
 def _instructions(order: Sequence[Node], unroll: int) -> int:

@@ -17,7 +17,7 @@ from ..codegen.layout import ALIGNMENT, INDEX_BYTES, OFFSETS, PARTIALS, PHASES, 
 from ..codegen.storage import BYTES
 from ..formula.graph import I, J, Node, fingerprint, variables
 from ..plan.plan import Numbers, Plan, make_plan
-from ..plan.schedule import Machine
+from ..plan.schedule import MANY, Few, Machine
 from ..reductions import Reduction
 from . import cache, progress, threads
 from .compile import Loaded, compile_object, host
@@ -37,7 +37,7 @@ SHARE_BYTES = 1 << 16
 FEWEST_SHARES = 64
 OFFSET_BYTES = 8
 MOST_FEW = 4  # vectors of rows: no tile owns more
-MOST_JOINED = 8  # vectors of rows of a batch, of which the last is nearly empty, that are worth a kernel
+MOST_WHOLE = 8  # vectors of rows, besides one that is half empty, that are worth a kernel
 LONG_RANGE = 32  # vectors of rows, from which on empty places in the last block of a range are not worth a kernel
 PAIRS_WORTH_A_KERNEL = 1 << 18
 LONGEST_SPLIT = 1 << 30  # within a split, columns are numbered by 32-bit integers
@@ -102,7 +102,8 @@ class Run(NamedTuple):
 def machine() -> Machine:
     """The CPU, as the planner sees it."""
     here = host()
-    return Machine("cpu", here.vector_bits, here.registers)
+    # Measured of sums of Gaussians: turns gain a tenth on a Zen 4; on a Xeon they lose a tenth, and a quarter beside busy neighbours.
+    return Machine("cpu", here.vector_bits, here.registers, turns=here.cpu == "znver4")
 
 
 class Kernel:
@@ -251,7 +252,7 @@ def launch_of(layout: Layout, extent: Extent, blocks: int | None = None, pairs: 
 def expected_seconds(layout: Layout, batches: int, rows: int, columns: int, pairs: int | None = None) -> tuple[float, ...]:
     """How long each phase would take one thread, good to a factor of a few; with so many pairs a batch, if they are a pattern's."""
     plan, packed = layout.plan, layout.plan.hoisted
-    all_pairs = layout.blocks(batches, rows) * plan.schedule.block * columns if pairs is None else batches * pairs
+    all_pairs = layout.blocks(batches, rows) * plan.schedule.filled * columns if pairs is None else batches * pairs
     return (
         batches * packed.par.length / PACKED_A_SECOND,
         batches * rows * packed.row.length / PACKED_A_SECOND,
@@ -273,38 +274,37 @@ _kernels: OrderedDict[tuple[object, ...], Kernel] = OrderedDict()
 _lock = Lock()
 
 
-def vectors_of_few_rows(extent: Extent, bits: int, pattern: Pattern | None = None) -> int:
-    """How many vectors hold all rows, where these are so few, and the work so long, that they are worth a kernel of their own; else 0.
+def few_rows(formulas: Sequence[Node], operands: Sequence[Operand], extent: Extent, bits: int, pattern: Pattern | None = None) -> Few:
+    """What to plan by where rows are so few, and the work so long, that they are worth a kernel of their own.
 
-    Where the ranges of a pattern are as short, one: it leaves the fewest places of vectors empty. Where they are longer, `MOST_FEW`: a
-    tile whose vectors take turns can do as well with one.
+    Rows that leave a vector half empty are rounded up to a power of two, so that few kernels serve all. Where the ranges of a pattern
+    are short, it is one vector: that leaves the fewest places empty. Where they are longer, `MOST_FEW`: a tile of so many can do with one
+    at a time.
     """
-    rows, pairs = (extent.kept, extent.pairs) if pattern is None else (pattern.typical_rows, extent.batches * pattern.pairs)
-    vectors = ceil_div(rows, host().vector_bits // bits)
-    if vectors >= (MOST_FEW if pattern is None else LONG_RANGE) or pairs < PAIRS_WORTH_A_KERNEL:
-        return 0
-    if pattern is None:
-        return vectors
-    return 1 if vectors < MOST_FEW else MOST_FEW
+    lanes = host().vector_bits // bits
+    if pattern is not None:
+        vectors = ceil_div(pattern.typical_rows, lanes)
+        worth = vectors < LONG_RANGE and extent.batches * pattern.pairs >= PAIRS_WORTH_A_KERNEL
+        return Few(lanes * (1 if vectors < MOST_FEW else MOST_FEW)) if worth else MANY
+    whole, tail = divmod(extent.kept, lanes)
+    vectors = whole + (tail > 0)
+    if extent.pairs < PAIRS_WORTH_A_KERNEL or whole > MOST_WHOLE:
+        return MANY
+    half_empty = 0 < tail <= lanes // 2
+    if not half_empty and vectors >= MOST_FEW:
+        return MANY
 
+    def of_axes(axes: int) -> list[tuple[Operand, int]]:
+        return [(operands[v.attrs[1]], v.dim) for v in variables(formulas) if v.axes == axes]
 
-def joins_batches(formulas: Sequence[Node], operands: Sequence[Operand], extent: Extent, bits: int, pattern: Pattern | None = None) -> int:
-    """Whether rows of all batches may be taken one after the other: they are in memory, and fill vectors that would be half empty. If so,
-    2 where columns of each batch are in memory one after the other too, in numbers of so many bits, else 1; 0 if not.
-    """
-    rows, lanes = extent.kept, host().vector_bits // bits
-    if pattern is not None or extent.batches == 1 or not lanes <= rows <= MOST_JOINED * lanes or extent.pairs < PAIRS_WORTH_A_KERNEL:
-        return 0
-    if -rows % lanes <= lanes // 2:  # what a vector with rows of two batches costs more
-        return 0
-    numbers = np.arange(extent.batches) * rows
-    of_rows = [operands[v.attrs[1]] for v in variables(formulas) if v.axes == I]
-    if not all(np.array_equal(o.offsets, o.row_stride * numbers) for o in of_rows):
-        return 0
-    of_columns = [(operands[v.attrs[1]], v.dim) for v in variables(formulas) if v.axes == J]
     bytes = bits // 8
-    plain = all(o.type == f"float{bits}" and o.row_stride == d * bytes and (d == 1 or o.stride == bytes) for o, d in of_columns)
-    return 2 if plain else 1
+    in_place = all(o.type == f"float{bits}" and o.row_stride == d * bytes and (d == 1 or o.stride == bytes) for o, d in of_axes(J))
+    joined = half_empty and whole > 0 and extent.batches > 1
+    if joined:
+        numbers = np.arange(extent.batches) * extent.kept
+        joined = all(np.array_equal(o.offsets, o.row_stride * numbers) for o, _ in of_axes(I))
+    rows = whole * lanes + (1 << (tail - 1).bit_length()) if half_empty else vectors * lanes
+    return Few(rows, joined, in_place)
 
 
 def known(
@@ -313,11 +313,10 @@ def known(
     numbers: Numbers,
     sparse: bool = False,
     contracted: bool = False,
-    vectors: int = 0,
-    joined: int = 0,
+    few: Few = MANY,
 ) -> Kernel | None:
     """The kernel, if this process has used it."""
-    return _kernels.get((formulas, reduction, numbers, sparse, contracted, vectors, joined))
+    return _kernels.get((formulas, reduction, numbers, sparse, contracted, few))
 
 
 def kernel(
@@ -326,17 +325,16 @@ def kernel(
     numbers: Numbers,
     sparse: bool = False,
     contracted: bool = False,
-    vectors: int = 0,
-    joined: int = 0,
+    few: Few = MANY,
 ) -> Kernel:
     """The kernel that reduces formulas over their columns; compiled on first use. See `make_plan`."""
-    key = (formulas, reduction, numbers, sparse, contracted, vectors, joined)
+    key = (formulas, reduction, numbers, sparse, contracted, few)
     with _lock:
         found = _kernels.get(key)
         if found is not None:
             _kernels.move_to_end(key)
             return found
-    made = Kernel(make_plan(formulas, reduction, numbers, machine(), sparse, contracted=contracted, vectors=vectors, joined=joined))
+    made = Kernel(make_plan(formulas, reduction, numbers, machine(), sparse, contracted=contracted, few=few))
     with _lock:
         _kernels[key] = made
         while len(_kernels) > KERNELS_KEPT:
