@@ -228,3 +228,19 @@ def test_clusters_are_of_real_points():
             act()
     with pytest.raises(TypeError, match="weights are real numbers, not complex128"):
         cluster_centroids(x.real, labels, weights=np.array([1j, 1j]))
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda x, lab: cluster.cluster_ranges_centroids(x, torch.from_numpy(lab)),
+        lambda x, lab: cluster.cluster_ranges_centroids(torch.from_numpy(x), lab),
+        lambda x, lab: cluster.cluster_ranges_centroids(x, lab, weights=torch.ones(6)),
+        lambda x, lab: cluster.cluster_centroids(torch.from_numpy(x), torch.from_numpy(lab), weights=np.ones(6)),
+        lambda x, lab: cluster.cluster_centroids(x, lab, weights=np.ones(6), weights_c=torch.ones(3)),
+        lambda x, lab: cluster.cluster_ranges(lab, torch.ones(3)),
+    ],
+)
+def test_arrays_of_two_frameworks(act):
+    with pytest.raises(TypeError, match="are arrays of one framework, not of numpy and torch: convert some"):
+        act(np.random.default_rng(0).random((6, 2)), np.array([0, 1, 0, 2, 1, 2]))

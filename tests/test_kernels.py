@@ -132,6 +132,36 @@ def test_matern_is_a_bessel_function(nu, points):
     np.testing.assert_allclose(kernels.matern(x, y, nu, 0.7).dense(), dense, rtol=1e-12)
 
 
+@pytest.mark.parametrize("nu", [14.5, 16.5, 20.5, 40.5, 60.5, 100.5, 200.5])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_matern_of_great_smoothness(nu, dtype):
+    """Whose polynomial's coefficients are as small as its powers are large; far away it is 0."""
+    r = np.array([0.5, 1, 2, 3, 5, 10, 20, 30, 100, 1e6])
+    s = np.sqrt(2 * nu) * r
+    with np.errstate(all="ignore"):
+        logarithm = (1 - nu) * np.log(2) - scipy.special.gammaln(nu) + nu * np.log(s) + np.log(scipy.special.kve(nu, s)) - s
+    dense = np.exp(np.where(np.isfinite(logarithm), logarithm, -np.inf))
+    found = kernels.matern(np.zeros((1, 1), dtype), r[:, None].astype(dtype), nu).dense()[0]
+    tiny = 1e-30 if dtype == "float32" else 1e-290
+    np.testing.assert_allclose(found, dense, rtol=5e-5 if dtype == "float32" else 2e-11, atol=tiny)
+    assert kernels.matern(np.zeros((1, 1), dtype), np.zeros((1, 1), dtype), nu).dense() == 1
+
+
+def test_matern_of_great_smoothness_has_a_gradient():
+    x = torch.tensor([[0.3]], dtype=torch.float64, requires_grad=True)
+    y = torch.zeros((1, 1), dtype=torch.float64)
+    (slope,) = torch.autograd.grad(kernels.matern(x, y, 60.5).sum(), x)
+    step = 1e-5
+    ends = (float(kernels.matern(x.detach() + sign * step, y, 60.5).sum()) for sign in (1, -1))
+    np.testing.assert_allclose(float(slope), np.subtract(*ends) / (2 * step), rtol=1e-8)
+
+
+def test_limits_of_parameters(points):
+    x, y = points
+    np.testing.assert_allclose(kernels.rational_quadratic(x, y, 0.7, math.inf).dense(), kernels.rbf(x, y, 0.7).dense(), rtol=1e-14)
+    np.testing.assert_allclose(kernels.laplacian(x, y, -0.7).dense(), kernels.laplacian(x, y, 0.7).dense(), rtol=1e-14)
+
+
 def test_matern_of_infinite_smoothness_is_gaussian(points):
     x, y = points
     assert kernels.matern(x, y, math.inf, 0.7).formula is kernels.rbf(x, y, 0.7).formula
@@ -237,6 +267,11 @@ def test_one_kernel_for_all_length_scales(points):
         (lambda x, y: kernels.gaussian(x, y, np.ones(2)), ValueError, "the points have 3 coordinates, but there are 2 length scales"),
         (lambda x, y: kernels.laplacian(x, y, np.ones(2)), ValueError, "the points have 3 coordinates, but there are 2 length scales"),
         (lambda x, y: kernels.matern(x, y, 2), ValueError, "matern takes a smoothness nu of 0.5, 1.5, 2.5 … or inf, not 2"),
+        (lambda x, y: kernels.matern(x, y, 201.5), ValueError, "at most 200.5, or inf, the Gaussian"),
+        (lambda x, y: kernels.rbf(x, y, 1e-200), ValueError, "lengthscale is 1e-200, whose square is too small for numbers of float64"),
+        (lambda x, y: kernels.rbf(x.astype("f4"), y.astype("f4"), 1e-20), ValueError, "too small for numbers of float32"),
+        (lambda x, y: kernels.rbf(x, y, math.nan), ValueError, "lengthscale is nan, but the kernel divides by it"),
+        (lambda x, y: kernels.rational_quadratic(x, y, 1.0, np.zeros(1)), ValueError, "alpha is above 0, not"),
         (lambda x, y: kernels.matern(x, y, -0.5), ValueError, "or inf, not -0.5"),
         (lambda x, y: kernels.matern(x, y, "1.5"), ValueError, "or inf, not '1.5'"),
     ],

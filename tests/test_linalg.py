@@ -548,3 +548,21 @@ def test_a_complex_matrix_and_a_real_b(kind):
         found = np.asarray(K.solve(give(b, kind), alpha=0.3, tol=1e-10))
         assert found.dtype == np.complex128
         np.testing.assert_allclose(dense @ found, b, atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({"tol": "a"}, "tol must be a number, 0 or more, not 'a'"),
+        ({"tol": 1j}, "tol must be a number, 0 or more, not 1j"),
+        ({"tol": np.ones(2)}, "tol must be a number, 0 or more, not array"),
+        ({"tol": True}, "tol must be a number, 0 or more, not True"),
+        ({"atol": None}, "atol must be a number, 0 or more, not None"),
+        ({"alpha": np.nan}, "alpha must be finite, not nan"),
+        ({"alpha": np.inf}, "alpha must be finite, not inf"),
+    ],
+)
+def test_numbers_that_are_none(more, says, random):
+    x = random.random((5, 2))
+    with pytest.raises(ValueError, match=says):
+        (-((Vi(x) - Vj(x)) ** 2).sum(-1)).exp().solve(x[:, 0], **{"alpha": 0.1, **more})

@@ -180,6 +180,24 @@ def test_ranges_of_a_masked_matrix():
     np.testing.assert_allclose(K.sum(1), np.tril(x @ x.T).sum(1))
 
 
+def test_ranges_of_a_transposed_matrix():
+    """They are swapped, and taken off and replaced as those of the matrix itself."""
+    x = np.random.default_rng(5).random((6, 2))
+    K, blocks = (Vi(x) | Vj(x)).tril(), np.array([[0, 3], [3, 6]])
+    K.ranges = from_matrix(blocks, blocks, np.array([[True, False], [True, False]]))
+    there = np.tril(np.ones((6, 6))) * (np.arange(6) < 3)
+    transposed = K.T
+    for found, wanted in zip(transposed.ranges, (*K.ranges[3:], *K.ranges[:3]), strict=True):
+        np.testing.assert_array_equal(found, wanted)
+    np.testing.assert_allclose(transposed.sum(1), (x @ x.T * there).sum(0))
+    transposed.ranges = from_matrix(blocks, blocks, np.array([[False, True], [False, False]]))
+    there = np.triu(np.ones((6, 6))) * np.outer(np.arange(6) < 3, np.arange(6) > 2)
+    np.testing.assert_allclose(transposed.sum(1), (x @ x.T * there).sum(1))
+    transposed.ranges = None
+    np.testing.assert_allclose(transposed.sum(1), np.triu(x @ x.T).sum(1))
+    assert K.ranges is not None
+
+
 def test_products_of_masked_matrices_have_diagonals():
     x, y = np.random.default_rng(6).random((2, 7, 2))
     K, L, k = Vi(x) | Vj(y), Vi(y) | Vj(x), x @ y.T

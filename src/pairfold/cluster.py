@@ -173,6 +173,7 @@ def cluster_ranges(lab: Any, Nlab: Any = None) -> Any:  # noqa: N803  # KeOps's 
            [3, 4],
            [4, 5]])
     """
+    _alike("cluster_ranges", lab=lab, Nlab=Nlab)
     counts = _counts(_labels("cluster_ranges", lab)) if Nlab is None else _of_labels("cluster_ranges", "Nlab", Nlab)
     if Nlab is not None:
         _belong("cluster_ranges", "Nlab", counts, _counts(_labels("cluster_ranges", lab), len(counts)))
@@ -219,6 +220,7 @@ def cluster_centroids(
            [4.5]])
     """
     x, lab = _points("cluster_centroids", x), _labels("cluster_centroids", lab, len(x))
+    _alike("cluster_centroids", x=x, lab=lab, Nlab=Nlab, weights=weights, weights_c=weights_c)
     backend = backend_of(x)
     Nlab, weights_c = (v if v is None else _of_labels("cluster_centroids", n, v) for n, v in (("Nlab", Nlab), ("weights_c", weights_c)))
     weights = None if weights is None else _weights("cluster_centroids", weights, len(x))
@@ -270,6 +272,7 @@ def cluster_ranges_centroids(x: Any, lab: Any, weights: Any = None, min_weight: 
     ([[0, 2], [2, 5]], [[0.1667], [2.75]], [1.5, 12.0])
     """
     x, lab = _points("cluster_ranges_centroids", x), _labels("cluster_ranges_centroids", lab, len(x))
+    _alike("cluster_ranges_centroids", x=x, lab=lab, weights=weights)
     weights = None if weights is None else _weights("cluster_ranges_centroids", weights, len(x))
     backend, counts = backend_of(x), _counts(lab)
     kind = backend.dtype(x if weights is None else weights)
@@ -319,9 +322,7 @@ def from_matrix(ranges_i: Any, ranges_j: Any, keep: Any) -> tuple[Any, ...]:
     [[[1, 4], [4, 9], [20, 30]], [1, 3, 3], [[2, 5], [2, 5], [7, 12]]]
     """
     ranges_i, ranges_j, keep = (a if is_array(a) else np.asarray(a) for a in (ranges_i, ranges_j, keep))
-    kinds = sorted({backend_of(a).name for a in (ranges_i, ranges_j, keep)})
-    if len(kinds) > 1:
-        raise TypeError(f"from_matrix: ranges_i, ranges_j and keep are arrays of one framework, not of {' and '.join(kinds)}")
+    _alike("from_matrix", ranges_i=ranges_i, ranges_j=ranges_j, keep=keep)
     for name, ranges in (("ranges_i", ranges_i), ("ranges_j", ranges_j)):
         if ranges.ndim != 2 or ranges.shape[1] != 2:
             raise ValueError(f"from_matrix: {name} must have shape (clusters, 2), not {tuple(ranges.shape)}")
@@ -350,6 +351,15 @@ def swap_axes(ranges: Sequence[Any] | None) -> tuple[Any, ...] | None:
     ('ranges_j', 'slices_j', 'redranges_i', 'ranges_i', 'slices_i', 'redranges_j')
     """
     return None if ranges is None else (*ranges[3:6], *ranges[0:3])
+
+
+def _alike(name: str, **given: Any) -> None:
+    """Refuse arrays of several frameworks."""
+    arrays = {argument: backend_of(a).name for argument, a in given.items() if is_array(a)}
+    if len(set(arrays.values())) > 1:
+        *some, last = arrays
+        kinds = " and ".join(sorted(set(arrays.values())))
+        raise TypeError(f"{name}: {', '.join(some)} and {last} are arrays of one framework, not of {kinds}: convert some")
 
 
 def _points(name: str, x: Any) -> Any:

@@ -24,6 +24,8 @@ import math
 from numbers import Number
 from typing import Any
 
+import numpy as np
+
 from .arrays import is_array
 from .lazy import LazyTensor, Pm, where
 from .lazy.symbolic import number
@@ -44,6 +46,9 @@ __all__ = [
     "rbf",
     "thin_plate",
 ]
+
+LARGEST_SMOOTHNESS = 200.5
+SMALLEST_LENGTH = {"float64": 1e-150, "float32": 1e-18, "float16": 1e-18, "bfloat16": 1e-18}  # whose square has an inverse
 
 
 def gaussian(x: Any, y: Any, lengthscale: Any = 1.0) -> LazyTensor:
@@ -77,7 +82,7 @@ def matern(x: Any, y: Any, nu: Any, lengthscale: Any = 1.0) -> LazyTensor:
     x, y, lengthscale
         See the module.
     nu : float
-        1/2, 3/2, 5/2 …, for which it is a polynomial times an exponential; or inf, the Gaussian.
+        1/2, 3/2, 5/2 … 401/2, for which it is a polynomial times an exponential; or inf, the Gaussian.
 
     Raises
     ------
@@ -98,6 +103,8 @@ def matern(x: Any, y: Any, nu: Any, lengthscale: Any = 1.0) -> LazyTensor:
         return gaussian(x, y, lengthscale)
     if not (smoothness >= 0 and smoothness % 1 == 0.5):
         raise ValueError(f"matern takes a smoothness nu of 0.5, 1.5, 2.5 … or inf, not {nu!r}")
+    if smoothness > LARGEST_SMOOTHNESS:
+        raise ValueError(f"matern takes a smoothness nu of at most {LARGEST_SMOOTHNESS}, or inf, the Gaussian that it tends to, not {nu!r}")
     return _squared(x, y, lengthscale, 2 * smoothness)._apply("matern", attrs=(int(smoothness),))
 
 
@@ -133,7 +140,7 @@ def laplacian(x: Any, y: Any, lengthscale: Any = 1.0) -> LazyTensor:
     True
     """
     x_i, y_j = _points(x, y)
-    return (-((x_i - y_j).abs() / _lengthscale(lengthscale, x_i)).sum(-1)).exp()
+    return (-((x_i - y_j) / _lengthscale(lengthscale, x_i)).abs().sum(-1)).exp()
 
 
 def energy(x: Any, y: Any, lengthscale: Any = 1.0) -> LazyTensor:
@@ -182,7 +189,7 @@ def rational_quadratic(x: Any, y: Any, lengthscale: Any = 1.0, alpha: Any = 1.0)
     x, y, lengthscale
         See the module.
     alpha : number, array of one number or LazyTensor
-        Above 0; the larger, the more like the Gaussian.
+        Above 0; the larger, the more like the Gaussian, which it is where alpha is inf.
 
     Examples
     --------
@@ -194,6 +201,8 @@ def rational_quadratic(x: Any, y: Any, lengthscale: Any = 1.0, alpha: Any = 1.0)
     True
     """
     a = _single(_above_zero(alpha, "alpha"), "alpha")
+    if isinstance(a, float) and a == math.inf:
+        return gaussian(x, y, lengthscale)
     return ((_squared(x, y, lengthscale, 0.5) / a).log1p() * -a).exp()
 
 
@@ -331,6 +340,12 @@ def _parameter(value: Any, name: str) -> Any:
     return value
 
 
+def _known(value: Any) -> Any:
+    """A parameter's numbers where they are at hand: those of tensors may be on a GPU, or functions of others."""
+    found = value.leaves[0].value if isinstance(value, LazyTensor) and len(value.leaves) == 1 else value
+    return found if isinstance(found, (int, float, np.ndarray)) else None
+
+
 def _single(value: Any, name: str) -> Any:
     """A parameter that is one number."""
     if isinstance(value, LazyTensor) and value.formula.dim > 1:
@@ -341,16 +356,17 @@ def _single(value: Any, name: str) -> Any:
 def _divisor(value: Any, name: str) -> Any:
     """A parameter that is divided by."""
     value = _parameter(value, name)
-    if isinstance(value, (int, float)) and value == 0:
-        raise ValueError(f"{name} is 0, but the kernel divides by it")
+    if isinstance(value, (int, float)) and (value == 0 or value != value):
+        raise ValueError(f"{name} is {value}, but the kernel divides by it")
     return value
 
 
 def _above_zero(value: Any, name: str) -> Any:
     """A parameter of which only positive numbers make a kernel."""
     value = _divisor(value, name)
-    if isinstance(value, (int, float)) and not value > 0:
-        raise ValueError(f"{name} is above 0, not {value}")
+    known = _known(value)
+    if known is not None and not np.all(known > 0):
+        raise ValueError(f"{name} is above 0, not {known}")
     return value
 
 
@@ -360,6 +376,10 @@ def _lengthscale(value: Any, points: LazyTensor) -> Any:
     given, dim = scale.formula.dim if isinstance(scale, LazyTensor) else 1, points.formula.dim
     if given not in (1, dim):
         raise ValueError(f"the points have {dim} coordinates, but there are {given} length scales: give one, or one for each coordinate")
+    known = _known(scale)
+    smallest = SMALLEST_LENGTH.get(points.dtype or "float64", SMALLEST_LENGTH["float64"])
+    if known is not None and np.any(np.abs(known) < smallest):
+        raise ValueError(f"lengthscale is {known}, whose square is too small for numbers of {points.dtype}: scale the points")
     return scale
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -135,9 +135,21 @@ def cotangent_derivative(n: int) -> list[float]:
     return found
 
 
+LONGEST_MATERN = 15  # the degree from which on a polynomial's coefficients are too small for float32, or its values too large
+
+
 def _matern(a: np.ndarray, p: int) -> np.ndarray:
     r = np.sqrt(a)
-    value = np.exp(-r) * np.polynomial.Polynomial(matern_polynomial(p))(np.minimum(r, 800.0))
+    bounded = np.minimum(r, 800.0)
+    if p > LONGEST_MATERN:
+        parts, bounded = matern_parts(p), np.minimum(r, 2.0 * p + 760.0)
+        part, value, one = np.exp(-r / parts), np.ones_like(r), np.ones_like(r)
+        for ratio, decays in matern_ratios(p, parts):
+            value = value * (bounded * ratio) + one
+            for _ in range(decays):
+                value, one = value * part, one * part
+        return value
+    value = np.exp(-r) * np.polynomial.Polynomial(matern_polynomial(p))(bounded)
     return value if p >= 0 else np.where(a == 0, 0.0, value / np.where(a == 0, 1.0, r ** (-2 * p - 1)))
 
 
@@ -151,6 +163,22 @@ def matern_polynomial(p: int) -> list[float]:
     return [c / found[0] for c in found] if p >= 0 else found
 
 
+def matern_parts(p: int) -> int:
+    """In how many parts exp(-r) is: between two of them no product grows beyond float32, up to an r for which all of it is 0."""
+    return p // 5 + 2
+
+
+def matern_ratios(p: int, parts: int) -> Iterator[tuple[float, int]]:
+    """The same for p > 0 as 1 + c₁r (1 + c₂r (1 + …)), from the inside: each c, and how many parts of exp(-r) are to be multiplied in
+    behind it. The coefficients themselves would underflow; and the parts come as the products grow, where r is about p.
+    """
+    ratios = [2 * (p - k + 1) / (k * (2 * p - k + 1)) for k in range(p, 0, -1)]
+    grown = np.cumsum([max(0.0, math.log(c * p)) for c in ratios])
+    done = np.floor(parts * grown / grown[-1]).astype(int)
+    done[-1] = parts
+    return zip(ratios, np.diff(done, prepend=0), strict=True)
+
+
 def _matern_partials(node: Node) -> tuple[Operand | None, ...]:
     (p,) = node.attrs
     lower = apply("matern", *node.args, attrs=(p - 1,))
@@ -160,6 +188,15 @@ def _matern_partials(node: Node) -> tuple[Operand | None, ...]:
 def _emit_matern(m: Any, a: Any, p: int) -> Any:
     r = m.sqrt(a)
     bounded = m.fmin(r, m.const(800.0))  # beyond, exp(-r) is 0, and the product with infinity would be nan
+    if p > LONGEST_MATERN:
+        parts, bounded = matern_parts(p), m.fmin(r, m.const(2.0 * p + (110.0 if m.bits == 32 else 760.0)))
+        part = m.exp(m.mul(r, m.const(-1 / parts)), True)
+        value = one = m.const(1.0)
+        for ratio, decays in matern_ratios(p, parts):
+            value = m.fma(value, m.mul(bounded, m.const(ratio)), one)
+            for _ in range(decays):
+                value, one = m.mul(value, part), m.mul(one, part)
+        return value
     first, *others = [m.const(c) for c in reversed(matern_polynomial(p))]
     for c in others:
         first = m.fma(first, bounded, c)

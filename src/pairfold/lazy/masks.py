@@ -57,14 +57,16 @@ class Mask:
     @property
     def T(self) -> Mask:  # noqa: N802  # NumPy's name
         """That of the transposed matrix."""
-        condition, test = self.condition, self.test
-        return Mask(
+        condition, test, ranges = self.condition, self.test, self.ranges
+        made = Mask(
             self.pattern.T,
             None if condition is None else condition.T,
             ("transposed", self.name),
             (self.orders[1], self.orders[0]),
             None if test is None else lambda: test().T,
         )
+        made.ranges, made.beside = None if ranges is None else (*ranges[3:6], *ranges[:3]), self.beside and self.beside.T
+        return made
 
     def __and__(self, other: Mask) -> Mask:
         """The pairs that both have. Where rows are reordered one has the blocks, which others cannot be cut along, and one is a test."""

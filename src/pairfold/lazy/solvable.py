@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -132,9 +133,15 @@ class Solvable:
             raise TypeError(f"the matrix and b are {names} arrays: convert one of them")
         if isinstance(max_iterations, bool) or not hasattr(max_iterations, "__index__") or max_iterations < 0:
             raise ValueError(f"max_iterations must be a whole number, 0 or more, not {max_iterations!r}")
+        given: tuple[Any, Any] = (tol, atol)
+        tol, atol = (value.item() if is_array(value) and value.ndim == 0 else value for value in given)
         for name, value in (("tol", tol), ("atol", atol)):
-            if value is not None and not value >= 0:  # nan too
+            if name == "tol" and value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, (int, float, np.floating, np.integer)) or not value >= 0:  # nan too
                 raise ValueError(f"{name} must be a number, 0 or more, not {value!r}")
+        if isinstance(alpha, (int, float)) and not math.isfinite(alpha):
+            raise ValueError(f"alpha must be finite, not {alpha!r}")
         vector, own = b.ndim == 1, list(_arrays_of(matrix, alpha))
         backend = backend_of(b)
         if x0 is not None and (not is_array(x0) or backend_of(x0) is not backend):
