@@ -140,7 +140,7 @@ def laplacian(x: Any, y: Any, lengthscale: Any = 1.0) -> LazyTensor:
     True
     """
     x_i, y_j = _points(x, y)
-    return (-((x_i - y_j) / _lengthscale(lengthscale, x_i)).abs().sum(-1)).exp()
+    return (-((x_i - y_j).abs() / abs(_lengthscale(lengthscale, x_i))).sum(-1)).exp()
 
 
 def energy(x: Any, y: Any, lengthscale: Any = 1.0) -> LazyTensor:
