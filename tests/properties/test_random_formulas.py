@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, Phase, event, given, settings
 from hypothesis import strategies as st
 
 from pairfold.formula.graph import Node
+from pairfold.runtime import cpu
 from tests.properties.check import BATCHES, COMPLEX, KEPT, KINDS, REDUCED, Setting, Tally, check
 from tests.properties.generate import NAMES, make_case
 
@@ -69,7 +70,10 @@ def test_formulas(kind):
             second=kind == ("sum", "block"),
             names=some_operators(kind) if kind[0] != COMPLEX else (),
         )
-        tally = check(setting)
+        with pytest.MonkeyPatch.context() as patch:
+            if data.draw(st.booleans(), "kernels of few rows"):
+                patch.setattr(cpu, "PAIRS_WORTH_A_KERNEL", 1)  # else those are for more pairs than there are here
+            tally = check(setting)
         event(f"{tally.formulas} formulas")
         checked.add(tally)
 
