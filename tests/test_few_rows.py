@@ -22,20 +22,21 @@ def schedule():
     return next(reversed(cpu._kernels.values())).plan.schedule
 
 
-def rows_of(name: str, lanes: int) -> int:
-    return eval(name, {"lanes": lanes})
+# Whole vectors of rows, and more rows besides, as a function of how many a vector has.
+ROWS = {
+    "1": (0, lambda lanes: 1), "2": (0, lambda lanes: 2), "3": (0, lambda lanes: 3), "half": (0, lambda lanes: lanes // 2),
+    "all but one": (0, lambda lanes: lanes - 1), "one more": (1, lambda lanes: 1), "two vectors": (2, lambda lanes: 0),
+    "three and two": (3, lambda lanes: 2), "eight and one": (8, lambda lanes: 1),
+}  # fmt: skip
 
 
-ROWS = ["1", "2", "3", "lanes // 2", "lanes - 1", "lanes + 1", "2 * lanes", "3 * lanes + 2", "8 * lanes + 1"]
-
-
-@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize(("whole", "more"), ROWS.values(), ids=ROWS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("batch", [(), (3,), (2, 35)])
-def test_sums_of_few_rows(name, dtype, batch, random, monkeypatch):
+def test_sums_of_few_rows(whole, more, dtype, batch, random, monkeypatch):
     monkeypatch.setattr(cpu, "PAIRS_WORTH_A_KERNEL", 1)
     lanes = lanes_of(dtype)
-    m, axis = rows_of(name, lanes), len(batch)
+    m, axis = whole * lanes + more(lanes), len(batch)
     for n in COLUMNS:
         x, y, b = (random.normal(size=(*batch, k, d)).astype(dtype) for k, d in ((m, 3), (n, 3), (n, 2)))
         p = random.random((*batch, 1, 1)).astype(dtype)  # a number for each batch
@@ -109,3 +110,16 @@ def test_what_a_tail_cannot_do(random, monkeypatch):
     ]:
         np.testing.assert_allclose(act(), wanted, rtol=1e-12)
         assert schedule().tail == 0
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_half_a_vector_is_not_joined(dtype, random, monkeypatch):
+    """To join rows of two batches costs a third of a vector: that pays where more than half of one would be empty."""
+    monkeypatch.setattr(cpu, "PAIRS_WORTH_A_KERNEL", 1)
+    lanes = lanes_of(dtype)
+    for more in (lanes // 2 - 1, lanes // 2):
+        x, y = (random.random((70, n, 2)).astype(dtype) for n in (lanes + more, 9))
+        found = (-((LazyTensor(x[:, :, None]) - LazyTensor(y[:, None])) ** 2).sum(-1)).logsumexp(2)
+        wanted = np.log(np.exp(-((x[:, :, None].astype("f8") - y[:, None]) ** 2).sum(-1)).sum(2))
+        np.testing.assert_allclose(np.reshape(found, wanted.shape), wanted, rtol=0, atol=60 * eps(dtype))
+        assert schedule().joined == (0 < more < lanes // 2)

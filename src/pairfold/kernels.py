@@ -48,7 +48,7 @@ __all__ = [
 ]
 
 LARGEST_SMOOTHNESS = 200.5
-SMALLEST_LENGTH = {"float64": 1e-150, "float32": 1e-18, "float16": 1e-18, "bfloat16": 1e-18}  # whose square has an inverse
+SMALLEST_LENGTH, SMALLEST_OF_SINGLES = 1e-150, 1e-18  # whose square has an inverse, in float64 and in float32
 
 
 def gaussian(x: Any, y: Any, lengthscale: Any = 1.0) -> LazyTensor:
@@ -377,7 +377,7 @@ def _lengthscale(value: Any, points: LazyTensor) -> Any:
     if given not in (1, dim):
         raise ValueError(f"the points have {dim} coordinates, but there are {given} length scales: give one, or one for each coordinate")
     known = _known(scale)
-    smallest = SMALLEST_LENGTH.get(points.dtype or "float64", SMALLEST_LENGTH["float64"])
+    smallest = SMALLEST_OF_SINGLES if points.dtype in ("float16", "bfloat16", "float32") else SMALLEST_LENGTH
     if known is not None and np.any(np.abs(known) < smallest):
         raise ValueError(f"lengthscale is {known}, whose square is too small for numbers of {points.dtype}: scale the points")
     return scale

@@ -10,7 +10,7 @@ from ..formula.graph import Node
 from .builder import I32, I64, Value, loop
 from .evaluate import Index
 from .partial import identity
-from .tile import Tile
+from .tile import Columns, Tile
 from .transpose import load_repeated
 
 
@@ -47,7 +47,7 @@ class TailTile(Tile):
     def _take(self, j: Value, there: Value | None) -> dict[int, Value]:
         """The numbers of the columns from j on, each column's in the lanes that meet it."""
         b, s, buffer = self.b, self.schedule, self.plan.hoisted.col
-        places = {k: (c.base, c.length) for k, c in self.in_place.items()} if s.in_place else {0: (self.col_base, buffer.length)}
+        places = self.in_place if s.in_place else {0: Columns(self.col_base, buffer.length)}
         taken = {}
         for place, (base, length) in places.items():
             first = self.frame.element(base, b.mul(j, I64(length)), self.layout.real_bytes)

@@ -20,26 +20,15 @@ def load_vectors(m: Any, place: Value, dim: int, there: Value, last: Value | Non
     No number beyond them is read; who goes on from here finds what follows on its way.
     """
     b, width, scalar = m.builder, m.width, m.scalar
-    name = f"llvm.masked.load.{m.suffix()}.p0"
-
-    def load(k: int) -> Value:
-        address = b.gep(place, [I32(k * width)], source_etype=scalar)
-        return m.intrinsic(name, m.real, [address, I32(m.bits // 8), m.below(numbers, k * width), m.const(0.0)])
-
     for k in range(0, dim * width * m.bits // 8, LINE):
         address = b.gep(place, [I32(AHEAD + k)], source_etype=ir.IntType(8))
         m.intrinsic("llvm.prefetch.p0", ir.VoidType(), [address, I32(0), I32(3), I32(1)])  # data, to read, for the nearest cache
-    numbers = b.mul(there, I32(dim))
-    loaded = [load(k) for k in range(dim)]
-    alive = None if last is None else m.below(there)
-    components = []
-    for d in range(dim):
-        found = _gathered(m, loaded, [divmod(row * dim + d, width) for row in range(width)])
-        if last is not None:
-            repeated = m.splat(b.load(b.gep(last, [I32(d)], source_etype=scalar), typ=scalar))
-            found = b.select(alive, found, repeated)
-        components.append(found)
-    return components
+    components = load_repeated(m, place, dim, width, there)
+    if last is None:
+        return components
+    alive = m.below(there)
+    repeated = [m.splat(b.load(b.gep(last, [I32(d)], source_etype=scalar), typ=scalar)) for d in range(dim)]
+    return [b.select(alive, found, again) for found, again in zip(components, repeated, strict=True)]
 
 
 def load_repeated(m: Any, place: Value, dim: int, number: int, there: Value | None = None) -> list[Value]:

@@ -135,9 +135,7 @@ class Solvable:
             raise ValueError(f"max_iterations must be a whole number, 0 or more, not {max_iterations!r}")
         given: tuple[Any, Any] = (tol, atol)
         tol, atol = (value.item() if is_array(value) and value.ndim == 0 else value for value in given)
-        for name, value in (("tol", tol), ("atol", atol)):
-            if name == "tol" and value is None:
-                continue
+        for name, value in (("tol", 0 if tol is None else tol), ("atol", atol)):
             if isinstance(value, bool) or not isinstance(value, (int, float, np.floating, np.integer)) or not value >= 0:  # nan too
                 raise ValueError(f"{name} must be a number, 0 or more, not {value!r}")
         if isinstance(alpha, (int, float)) and not math.isfinite(alpha):

@@ -237,17 +237,22 @@ def make_plan(
         chosen = simplify((separated.formula,))
     hoisted = hoist(to_base_two(chosen) if "exp" in base_two else chosen)
     schedule = choose(hoisted, reduction, numbers.bits, machine)
+    if few.rows:
+        schedule = _for_few(few, schedule, hoisted, reduction, sparse, separated is not None)
+    return Plan(formulas, reduction, numbers, hoisted, schedule, sparse, separated, condition, length, base_two, contracted)
+
+
+def _for_few(few: Few, schedule: Schedule, hoisted: Hoisted, reduction: Reduction, sparse: bool, separated: bool) -> Schedule:
+    """The schedule for few rows, as far as the formula and the reduction allow one of its own."""
     whole, tail = divmod(few.rows, schedule.lanes)
     vectors = whole + (tail > 0)
+    if sparse:
+        return schedule.for_short_ranges(vectors)
     by_components = all(n.op.structure in _BY_COMPONENTS for n in topological(hoisted.body))
     simple = schedule.family == "direct" and by_components and not (reduction.guarded or separated)
     in_place = few.in_place and simple and hoisted.col.length > 0 and all(f.op.name == "var" for f in hoisted.col.formulas)
-    if sparse and few.rows:
-        schedule = schedule.for_short_ranges(vectors)
-    elif tail and simple and shares_lanes(hoisted, reduction, schedule, whole):
-        schedule = schedule.for_few_rows(whole, tail, in_place)
-    elif few.joined and simple and not hoisted.par.length:
-        schedule = schedule.for_joined_batches(in_place)
-    elif 0 < vectors < schedule.rows:
-        schedule = schedule.for_few_rows(vectors, in_place=in_place)
-    return Plan(formulas, reduction, numbers, hoisted, schedule, sparse, separated, condition, length, base_two, contracted)
+    if tail and simple and shares_lanes(hoisted, reduction, schedule, whole):
+        return schedule.for_few_rows(whole, tail, in_place)
+    if few.joined and simple and not hoisted.par.length:
+        return schedule.for_joined_batches(in_place)
+    return schedule.for_few_rows(vectors, in_place=in_place) if vectors < schedule.rows else schedule

@@ -335,12 +335,12 @@ def power_of_two(number: int) -> int:
 
 
 def shares_lanes(hoisted: Hoisted, reduction: Reduction, schedule: Schedule, vectors: int) -> bool:
-    """Whether a tile of so many whole vectors of rows may have a last one whose lanes are columns too."""
+    """Whether a direct tile of so many whole vectors of rows may have a last one whose lanes are columns too."""
     order = topological(hoisted.body)
-    simple = isinstance(reduction, Sum) and not reduction.careful and schedule.family == "direct" and schedule.state_in_registers
+    plain = isinstance(reduction, Sum) and not reduction.careful and schedule.state_in_registers
     short = hoisted.col.length <= MOST_TAKEN and all(n.dim <= schedule.unroll for n in order)
     instructions = (vectors + 1) * schedule.columns * _instructions(order, schedule.unroll)
-    return simple and short and not schedule.rescaled and instructions <= MOST_INSTRUCTIONS
+    return plain and short and instructions <= MOST_INSTRUCTIONS
 
 
 def _instructions(order: Sequence[Node], unroll: int) -> int:

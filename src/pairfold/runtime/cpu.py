@@ -36,7 +36,7 @@ SCRATCH_BYTES = 1 << 26  # of many batches, computed in turns
 SHARE_BYTES = 1 << 16
 FEWEST_SHARES = 64
 OFFSET_BYTES = 8
-MOST_FEW = 4  # vectors of rows: no tile owns more
+MOST_FEW = 4  # vectors of rows: no tile of many rows owns more
 MOST_WHOLE = 8  # vectors of rows, besides one that is half empty, that are worth a kernel
 LONG_RANGE = 32  # vectors of rows, from which on empty places in the last block of a range are not worth a kernel
 PAIRS_WORTH_A_KERNEL = 1 << 18
@@ -299,7 +299,7 @@ def few_rows(formulas: Sequence[Node], operands: Sequence[Operand], extent: Exte
 
     bytes = bits // 8
     in_place = all(o.type == f"float{bits}" and o.row_stride == d * bytes and (d == 1 or o.stride == bytes) for o, d in of_axes(J))
-    joined = half_empty and whole > 0 and extent.batches > 1
+    joined = half_empty and 2 * tail < lanes and whole > 0 and extent.batches > 1  # else joining costs more than empty places
     if joined:
         numbers = np.arange(extent.batches) * extent.kept
         joined = all(np.array_equal(o.offsets, o.row_stride * numbers) for o, _ in of_axes(I))
