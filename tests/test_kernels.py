@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -147,6 +148,21 @@ def test_matern_of_great_smoothness(nu, dtype):
     assert kernels.matern(np.zeros((1, 1), dtype), np.zeros((1, 1), dtype), nu).dense() == 1
 
 
+@pytest.mark.parametrize("nu", [0.5, 1.5, 2.5, 6.5, 15.5, 16.5, 40.5, 80.5, 130.5, 200.5])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_matern_down_to_the_smallest_numbers(nu, dtype):
+    """Its polynomial lifts what exp(-r) alone leaves to subnormal numbers."""
+    d = (np.linspace(0.3, 1, 1001) * ((110 if dtype == "float32" else 820) + 2 * nu) / np.sqrt(2 * nu)).astype(dtype)
+    r = np.sqrt(2 * nu) * d.astype("f8")
+    logarithm = (1 - nu) * np.log(2) - scipy.special.gammaln(nu) + nu * np.log(r) + np.log(scipy.special.kve(nu, r)) - r
+    dense = np.exp(logarithm)
+    found = kernels.matern(np.zeros((1, 1), dtype), d[:, None], nu).dense()[0]
+    normal = dense > 2 * np.finfo(dtype).tiny
+    assert 100 < normal.sum() < 1000
+    np.testing.assert_allclose(found[normal], dense[normal], rtol=5e-5 if dtype == "float32" else 2e-11)
+    assert (found[~normal] <= 4 * np.finfo(dtype).tiny).all()
+
+
 def test_matern_of_great_smoothness_has_a_gradient():
     x = torch.tensor([[0.3]], dtype=torch.float64, requires_grad=True)
     y = torch.zeros((1, 1), dtype=torch.float64)
@@ -160,6 +176,26 @@ def test_limits_of_parameters(points):
     x, y = points
     np.testing.assert_allclose(kernels.rational_quadratic(x, y, 0.7, math.inf).dense(), kernels.rbf(x, y, 0.7).dense(), rtol=1e-14)
     np.testing.assert_allclose(kernels.laplacian(x, y, -0.7).dense(), kernels.laplacian(x, y, 0.7).dense(), rtol=1e-14)
+    np.testing.assert_array_equal(kernels.laplacian(x, y, 1e-300).dense(), np.zeros((len(x), len(y))))
+    with warnings.catch_warnings(action="error"):
+        np.testing.assert_array_equal(kernels.laplacian(x.astype("f4"), y.astype("f4"), 1e300).dense(), np.ones((len(x), len(y))))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("alpha", [1e6, 1e15, 1e30, math.inf])
+def test_rational_quadratic_of_large_alpha(alpha, dtype, points):
+    """Which tends to the Gaussian, however α is given."""
+    x, y = (p.astype(dtype) for p in points)
+    squared = np.square((points[0][:, None] - points[1]) / 0.7).sum(-1) / 2
+    dense = np.exp(-squared if alpha == math.inf else -alpha * np.log1p(squared / alpha))
+    for given in (alpha, np.array([alpha], dtype), np.full((), alpha, dtype)):
+        found = kernels.rational_quadratic(x, y, 0.7, given).dense()
+        np.testing.assert_allclose(found, dense, rtol=1e-5 if dtype == "float32" else 1e-13)
+    a = torch.tensor([alpha], dtype=getattr(torch, dtype), requires_grad=True)
+    kernel = kernels.rational_quadratic(torch.tensor(x), torch.tensor(y), 0.7, a)
+    np.testing.assert_allclose(kernel.dense().detach(), dense, rtol=1e-5 if dtype == "float32" else 1e-13)
+    (slope,) = torch.autograd.grad(kernel.sum(), a)
+    assert np.isfinite(slope.item()) and (slope.item() == 0 or alpha < 1e25)
 
 
 def test_matern_of_infinite_smoothness_is_gaussian(points):
@@ -264,16 +300,21 @@ def test_one_kernel_for_all_length_scales(points):
     [
         (lambda x, y: kernels.gaussian(x, y[:, :2]), ValueError, "the points x have 3 coordinates, the points y 2"),
         (lambda x, y: kernels.gaussian(x, [1, 2]), TypeError, r"the points y are an array of shape \(M, D\) or \(M,\), or a LazyTensor"),
-        (lambda x, y: kernels.gaussian(x, y, np.ones(2)), ValueError, "the points have 3 coordinates, but there are 2 length scales"),
-        (lambda x, y: kernels.laplacian(x, y, np.ones(2)), ValueError, "the points have 3 coordinates, but there are 2 length scales"),
+        (lambda x, y: kernels.gaussian(x, y, np.ones(2)), ValueError, "the points have 3 coordinates, but lengthscale has 2"),
+        (lambda x, y: kernels.laplacian(x, y, np.ones(2)), ValueError, "the points have 3 coordinates, but lengthscale has 2"),
         (lambda x, y: kernels.matern(x, y, 2), ValueError, "matern takes a smoothness nu of 0.5, 1.5, 2.5 … or inf, not 2"),
         (lambda x, y: kernels.matern(x, y, 201.5), ValueError, "at most 200.5, or inf, the Gaussian"),
         (lambda x, y: kernels.rbf(x, y, 1e-200), ValueError, "lengthscale is 1e-200, whose square is too small for numbers of float64"),
         (lambda x, y: kernels.rbf(x.astype("f4"), y.astype("f4"), 1e-20), ValueError, "too small for numbers of float32"),
         (lambda x, y: kernels.rbf(x, y, math.nan), ValueError, "lengthscale is nan, but the kernel divides by it"),
-        (lambda x, y: kernels.rational_quadratic(x, y, 1.0, np.zeros(1)), ValueError, "alpha is above 0, not"),
+        (lambda x, y: kernels.rational_quadratic(x, y, 1.0, np.zeros(1)), ValueError, "alpha is .0.*, but the kernel divides by it"),
         (lambda x, y: kernels.matern(x, y, -0.5), ValueError, "or inf, not -0.5"),
         (lambda x, y: kernels.matern(x, y, "1.5"), ValueError, "or inf, not '1.5'"),
+        (lambda x, y: kernels.matern(x, y, np.array([1.5, 2.5])), ValueError, "or inf, not array"),
+        (lambda x, y: kernels.periodic(x, y, 1.0, np.ones(2)), ValueError, "the points have 3 coordinates, but period has 2"),
+        (lambda x, y: kernels.rbf(x, y, np.ones((2, 2))), ValueError, r"lengthscale is one number or an array of shape .*\(2, 2\)"),
+        (lambda x, y: kernels.laplacian(x, y, np.array([1, math.nan, 1])), ValueError, "lengthscale is .*nan.*, but the kernel divides"),
+        (lambda x, y: kernels.laplacian(x.astype("f4"), y.astype("f4"), 1e-40), ValueError, "which is too small for numbers of float32"),
     ],
 )  # fmt: skip
 def test_errors(make, error, message, points):

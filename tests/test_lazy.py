@@ -102,6 +102,12 @@ def test_made_from_a_number(number):
     close(Vi(X[:, 0]) * number, X[:, :1] * number)
 
 
+def test_zeros_have_signs():
+    x = np.array([1.0, 2.0])
+    for lazy in (1 / (Vi(x) * -0.0), Vi(x) / -0.0, -Vi(x) / 0.0):
+        np.testing.assert_array_equal(lazy.dense()[:, 0], [-np.inf, -np.inf])
+
+
 def test_made_from_itself():
     lazy = Vi(X) * 2
     again = LazyTensor(lazy)

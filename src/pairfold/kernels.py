@@ -26,9 +26,9 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import is_array
+from .arrays import is_array, number
 from .lazy import LazyTensor, Pm, where
-from .lazy.symbolic import number
+from .lazy.symbolic import is_complex
 
 __all__ = [
     "cauchy",
@@ -48,7 +48,8 @@ __all__ = [
 ]
 
 LARGEST_SMOOTHNESS = 200.5
-SMALLEST_LENGTH, SMALLEST_OF_SINGLES = 1e-150, 1e-18  # whose square has an inverse, in float64 and in float32
+LARGEST_ALPHA = 1e25  # of a rational quadratic: the Gaussian to the last digit, in float64 too, and no r²/α vanishes that matters
+SMALLEST_LENGTH, SMALLEST_OF_SINGLES = 1e-300, 1e-36  # which have an inverse, in float64 and in float32
 
 
 def gaussian(x: Any, y: Any, lengthscale: Any = 1.0) -> LazyTensor:
@@ -81,7 +82,7 @@ def matern(x: Any, y: Any, nu: Any, lengthscale: Any = 1.0) -> LazyTensor:
     ----------
     x, y, lengthscale
         See the module.
-    nu : float
+    nu : float, or array of one number
         1/2, 3/2, 5/2 … 401/2, for which it is a polynomial times an exponential; or inf, the Gaussian.
 
     Raises
@@ -98,7 +99,8 @@ def matern(x: Any, y: Any, nu: Any, lengthscale: Any = 1.0) -> LazyTensor:
     >>> np.allclose(matern(x, y, nu=1.5).sum(axis=1), ((1 + np.sqrt(3) * r) * np.exp(-np.sqrt(3) * r)).sum(1))
     True
     """
-    smoothness = float(nu) if isinstance(nu, (int, float)) or getattr(nu, "ndim", None) == 0 else math.nan
+    single = isinstance(nu, (int, float)) or is_array(nu) and math.prod(nu.shape) == 1 and not is_complex(nu)
+    smoothness = float(nu.item() if is_array(nu) else nu) if single else math.nan
     if smoothness == math.inf:
         return gaussian(x, y, lengthscale)
     if not (smoothness >= 0 and smoothness % 1 == 0.5):
@@ -124,7 +126,7 @@ def matern52(x: Any, y: Any, lengthscale: Any = 1.0) -> LazyTensor:
 
 
 def laplacian(x: Any, y: Any, lengthscale: Any = 1.0) -> LazyTensor:
-    """exp(-Σ_k |x_k - y_k| / lengthscale_k), of the Manhattan distance, as in scikit-learn; `matern12` is that of the Euclidean one.
+    """exp(-Σ_k |x_k - y_k| / |lengthscale_k|), of the Manhattan distance, as in scikit-learn; `matern12` is that of the Euclidean one.
 
     Parameters
     ----------
@@ -140,7 +142,7 @@ def laplacian(x: Any, y: Any, lengthscale: Any = 1.0) -> LazyTensor:
     True
     """
     x_i, y_j = _points(x, y)
-    return (-((x_i - y_j).abs() / abs(_lengthscale(lengthscale, x_i))).sum(-1)).exp()
+    return (-((x_i - y_j).abs() * (1 / abs(_lengthscale(lengthscale, x_i, squared=False)))).sum(-1)).exp()
 
 
 def energy(x: Any, y: Any, lengthscale: Any = 1.0) -> LazyTensor:
@@ -201,8 +203,7 @@ def rational_quadratic(x: Any, y: Any, lengthscale: Any = 1.0, alpha: Any = 1.0)
     True
     """
     a = _single(_above_zero(alpha, "alpha"), "alpha")
-    if isinstance(a, float) and a == math.inf:
-        return gaussian(x, y, lengthscale)
+    a = a.minimum(LARGEST_ALPHA) if isinstance(a, LazyTensor) else min(a, LARGEST_ALPHA)
     return ((_squared(x, y, lengthscale, 0.5) / a).log1p() * -a).exp()
 
 
@@ -226,7 +227,7 @@ def periodic(x: Any, y: Any, lengthscale: Any = 1.0, period: Any = 1.0) -> LazyT
     True
     """
     x_i, y_j = _points(x, y)
-    turns = ((x_i - y_j) * (math.pi / _divisor(period, "period"))).sin()
+    turns = ((x_i - y_j) * (math.pi / _each(period, "period", x_i))).sin()
     return _scaled(turns, lengthscale, -2.0).exp()
 
 
@@ -330,6 +331,8 @@ def _parameter(value: Any, name: str) -> Any:
     """A number as it is, an array as a parameter."""
     value = number(value)
     if is_array(value):
+        if value.ndim > 1:
+            raise ValueError(f"{name} is one number or an array of shape (D,), not of {tuple(value.shape)}")
         value = Pm(value)
     if isinstance(value, LazyTensor):
         return _real(value, name)
@@ -356,8 +359,9 @@ def _single(value: Any, name: str) -> Any:
 def _divisor(value: Any, name: str) -> Any:
     """A parameter that is divided by."""
     value = _parameter(value, name)
-    if isinstance(value, (int, float)) and (value == 0 or value != value):
-        raise ValueError(f"{name} is {value}, but the kernel divides by it")
+    known = _known(value)
+    if known is not None and not np.all(np.abs(known) > 0):  # nan neither
+        raise ValueError(f"{name} is {known}, but the kernel divides by it")
     return value
 
 
@@ -370,16 +374,23 @@ def _above_zero(value: Any, name: str) -> Any:
     return value
 
 
-def _lengthscale(value: Any, points: LazyTensor) -> Any:
-    """One length scale, or as many as the points have coordinates."""
-    scale = _divisor(value, "lengthscale")
-    given, dim = scale.formula.dim if isinstance(scale, LazyTensor) else 1, points.formula.dim
+def _each(value: Any, name: str, points: LazyTensor) -> Any:
+    """A parameter that is divided by: one number, or as many as the points have coordinates."""
+    value = _divisor(value, name)
+    given, dim = value.formula.dim if isinstance(value, LazyTensor) else 1, points.formula.dim
     if given not in (1, dim):
-        raise ValueError(f"the points have {dim} coordinates, but there are {given} length scales: give one, or one for each coordinate")
+        raise ValueError(f"the points have {dim} coordinates, but {name} has {given}: give one number, or one for each coordinate")
+    return value
+
+
+def _lengthscale(value: Any, points: LazyTensor, squared: bool = True) -> Any:
+    """A length scale, of which the inverse can be taken, or that of its square."""
+    scale = _each(value, "lengthscale", points)
     known = _known(scale)
     smallest = SMALLEST_OF_SINGLES if points.dtype in ("float16", "bfloat16", "float32") else SMALLEST_LENGTH
-    if known is not None and np.any(np.abs(known) < smallest):
-        raise ValueError(f"lengthscale is {known}, whose square is too small for numbers of {points.dtype}: scale the points")
+    if known is not None and np.any(np.abs(known) < (math.sqrt(smallest) if squared else smallest)):
+        what = "whose square is" if squared else "which is"
+        raise ValueError(f"lengthscale is {known}, {what} too small for numbers of {points.dtype}: scale the points")
     return scale
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from .base import Backend
 from .numpy import NumPyBackend
 
-__all__ = ["Backend", "backend_of", "is_array", "on_host", "owner_of"]
+__all__ = ["Backend", "backend_of", "is_array", "number", "on_host", "owner_of"]
 
 _numpy = NumPyBackend()
 _torch: Backend | None = None
@@ -71,6 +71,15 @@ def on_host(values: Any) -> np.ndarray:
     """A list, or an array of any framework, as a NumPy array."""
     found = owner_of(values)
     return np.asarray(values) if found is None else found.to_numpy(values)
+
+
+def number(x: Any) -> Any:
+    """A Python number in place of an array of no axes that nothing is differentiated by: it has no part in choosing a type."""
+    if is_array(x) and x.ndim == 0 and not (getattr(x, "is_cuda", False) or backend_of(x).followed(x)):
+        value = x.item()
+        value = float(value) if isinstance(value, np.longdouble) else value
+        return value if isinstance(value, (int, float, complex)) and not isinstance(value, bool) else x
+    return x
 
 
 def backend_of(array: Any) -> Backend:

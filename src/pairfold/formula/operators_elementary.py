@@ -140,16 +140,17 @@ LONGEST_MATERN = 15  # the degree from which on a polynomial's coefficients are 
 
 def _matern(a: np.ndarray, p: int) -> np.ndarray:
     r = np.sqrt(a)
-    bounded = np.minimum(r, 800.0)
+    bounded = np.minimum(r, 2.0 * max(p, 0) + 820.0)
     if p > LONGEST_MATERN:
-        parts, bounded = matern_parts(p), np.minimum(r, 2.0 * p + 760.0)
+        parts = matern_parts(p)
         part, value, one = np.exp(-r / parts), np.ones_like(r), np.ones_like(r)
         for ratio, decays in matern_ratios(p, parts):
             value = value * (bounded * ratio) + one
             for _ in range(decays):
                 value, one = value * part, one * part
         return value
-    value = np.exp(-r) * np.polynomial.Polynomial(matern_polynomial(p))(bounded)
+    half = np.exp(-r / 2)
+    value = half * np.polynomial.Polynomial(matern_polynomial(p))(bounded) * half
     return value if p >= 0 else np.where(a == 0, 0.0, value / np.where(a == 0, 1.0, r ** (-2 * p - 1)))
 
 
@@ -187,9 +188,10 @@ def _matern_partials(node: Node) -> tuple[Operand | None, ...]:
 
 def _emit_matern(m: Any, a: Any, p: int) -> Any:
     r = m.sqrt(a)
-    bounded = m.fmin(r, m.const(800.0))  # beyond, exp(-r) is 0, and the product with infinity would be nan
+    # Beyond, all of it is 0, and the product with infinity would be nan.
+    bounded = m.fmin(r, m.const(2.0 * max(p, 0) + (110.0 if m.bits == 32 else 820.0)))
     if p > LONGEST_MATERN:
-        parts, bounded = matern_parts(p), m.fmin(r, m.const(2.0 * p + (110.0 if m.bits == 32 else 760.0)))
+        parts = matern_parts(p)
         part = m.exp(m.mul(r, m.const(-1 / parts)), True)
         value = one = m.const(1.0)
         for ratio, decays in matern_ratios(p, parts):
@@ -200,8 +202,11 @@ def _emit_matern(m: Any, a: Any, p: int) -> Any:
     first, *others = [m.const(c) for c in reversed(matern_polynomial(p))]
     for c in others:
         first = m.fma(first, bounded, c)
+    if p > 0:  # in halves, since the polynomial lifts what would be subnormal by itself
+        half = m.exp_of_rounded(m.mul(r, m.const(-0.5)), True)
+        return m.mul(m.mul(half, first), half)
     value = m.mul(m.exp_of_rounded(m.neg(r), True), first)
-    if p >= 0:
+    if p == 0:
         return value
     zero = m.eq(a, m.const(0.0))
     return m.select(zero, m.const(0.0), m.div(value, m.powi(r, -2 * p - 1)))

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import backend_of
+from ..arrays import backend_of, number
 from ..reductions import REDUCTIONS
 from .axes import BATCH, COLUMNS, ROWS, Axis, both_spellings
 from .operators import LinearOperator, Part, dense_of, diagonal_of, full, part_of, text_of
-from .symbolic import Symbolic, number
+from .symbolic import Symbolic
 
 
 class Block(LinearOperator):
@@ -51,11 +51,11 @@ class Block(LinearOperator):
             rows.append(_below([p.swapaxes(-1, -2) for p in parts], batch, height).swapaxes(-1, -2))
         return _below(rows, batch, self.shape[-1])
 
-    def _diagonal(self, like: Any) -> Any:
-        if self.heights != self.widths:
-            return super()._diagonal(like)
+    def _diagonal(self, like: Any, offset: int) -> Any:
+        if self.heights != self.widths or offset:
+            return super()._diagonal(like, offset)
         own = [self.rows[k][k] for k in range(len(self.heights))]
-        parts = [full(like, 0.0, n) if p is None else diagonal_of(p, like) for p, n in zip(own, self.heights, strict=True)]
+        parts = [full(like, 0.0, n) if p is None else diagonal_of(p, like, 0) for p, n in zip(own, self.heights, strict=True)]
         return _below([p[..., None] for p in parts], self.shape[:-2], 1)[..., 0]
 
     def _text(self) -> str:

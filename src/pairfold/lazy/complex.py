@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence, Set
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from ..arrays import number
 from ..formula import complex as numbers
 from ..formula.complex import OF_COMPLEX, Complex, from_real, from_vector
 from ..formula.graph import Node, apply, to_string, var
@@ -23,7 +24,7 @@ from .masks import Masks
 from .matrix import Matrix
 from .names import Names
 from .protocols import Protocols
-from .symbolic import Leaf, Symbolic, combine, is_complex, lift, merge, number, parts_of, unfit
+from .symbolic import Leaf, Symbolic, combine, is_complex, lift, merge, parts_of, unfit
 from .vectors import Vectors
 
 if TYPE_CHECKING:

@@ -65,6 +65,10 @@ class Explained(Folds):
 
         method = getattr(self, {"@": "__matmul__"}.get(reduction, reduction), None)
         if callable(method) and (reduction == "@" or not reduction.startswith("_")):
+            try:
+                inspect.signature(method).bind(**arguments)
+            except TypeError as error:
+                raise TypeError(f"explain(reduction={reduction!r}) takes that method's own arguments too: {error}") from None
             if "axis" in inspect.signature(method).parameters and not {"axis", "dim"} & arguments.keys():
                 arguments["axis"] = len(self._batch) + 1
             asked = None

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..arrays import is_array
+from ..arrays import is_array, number
 from ..arrays.base import COMPLEX, Backend
 from ..fold import Fold, make_fold
 from ..formula.graph import Node, const, to_string
@@ -22,7 +22,7 @@ from ..runtime.pattern import Pattern
 from .accuracy import accumulation_of
 from .axes import BATCH, COLUMNS, INNER, ROWS, Axis, both_spellings
 from .operators import LinearOperator, product
-from .symbolic import Leaf, Symbolic, kind_of, merge, number, place_of, readable
+from .symbolic import Leaf, Symbolic, kind_of, merge, place_of, readable
 
 # Sums of ones are exact in float32 up to here.
 COUNTED_EXACTLY = 1 << 24

@@ -150,7 +150,7 @@ class Masks(Symbolic):
         >>> np.allclose(K.tril().sum(axis=1), np.tril(np.exp(-abs(x[:, None] - y))).sum(axis=1))
         True
         """
-        return self._band("tril", None, k)
+        return self._band("tril", None, _whole("tril", k))
 
     def triu(self, k: int = 0) -> LazyTensor:
         """The pairs with j ≥ i + k, on and above a diagonal: see `tril`."""
@@ -278,8 +278,15 @@ class Masks(Symbolic):
 
         The first three say which ranges of columns each range of rows meets, ``redranges_j[slices_i[k - 1] : slices_i[k]]``; the others
         the same for the transposed matrix. `pairfold.cluster.from_matrix` makes them. Rows in none of the ranges meet no column. Of a
-        matrix that is masked already, what that mask leaves of these blocks. Ranges that are there are replaced, by None taken off, as long
-        as no other mask came after them.
+        matrix that is masked already, what that mask leaves of these blocks. Ranges that are there are replaced, by None taken off; not
+        once another mask came after them.
+
+        Raises
+        ------
+        TypeError
+            Where they are not a tuple or list, or not of whole numbers.
+        ValueError
+            Where they are not six, lie outside the matrix or overlap; or of None, where the ranges are part of a later mask.
         """
         return None if self._mask is None else self._mask.ranges
 
@@ -287,8 +294,12 @@ class Masks(Symbolic):
     def ranges(self, ranges: Sequence[Any] | None) -> None:
         before = self._mask.beside if self._mask is not None and self._mask.ranges is not None else self._mask
         if ranges is None:
+            if before is not None and before is self._mask and _has_ranges(before.name):
+                raise ValueError("the ranges are part of a mask that came after them: take them off first, or start from the whole matrix")
             self._mask = before
             return
+        if not isinstance(ranges, (tuple, list)):
+            raise TypeError(f"ranges are six arrays, or None, not {ranges!r}")
         rows, columns = (1 if n is None else n for n in self._lengths)
         six = [on_host(r) for r in ranges]
         mask = Mask(Pattern.of_six(six, (rows, columns)), None, ("ranges", *(r.tobytes() for r in six)))
@@ -312,6 +323,12 @@ class Masks(Symbolic):
             raise TypeError(f"{self!r} is made of numbers alone: nothing tells its size, type or framework")
         like = next(leaf.value for leaf in self.leaves if is_array(leaf.value))
         return self._kind.backend.indices(array, like)
+
+
+def _has_ranges(name: tuple[Any, ...]) -> bool:
+    """Whether ranges are part of the mask of that name."""
+    kind, *parts = name
+    return kind == "ranges" or kind in ("and", "transposed") and any(map(_has_ranges, parts))
 
 
 def _product(a: Any, b: Any) -> Any:

@@ -11,12 +11,13 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from ..arrays import backend_of, is_array
+from ..arrays import backend_of, is_array, number
 from ..formula.graph import to_string
 from ..runtime import memory
 from .axes import BATCH, COLUMNS, ROWS, Axis, both_spellings
+from .parameters import whole_number
 from .solvable import Solvable
-from .symbolic import Kind, Symbolic, common, is_complex, kind_of, number, readable
+from .symbolic import Kind, Symbolic, common, is_complex, kind_of, readable
 
 Part = Any  # a LazyTensor with one number for each pair, or a LinearOperator
 
@@ -81,9 +82,14 @@ class LinearOperator(Solvable):
         """All entries; where no array tells the framework, as `like`."""
         raise NotImplementedError
 
-    def _diagonal(self, like: Any) -> Any:
-        """The entries (i, i)."""
-        raise TypeError(f"the diagonal of {self!r} takes all its entries: A.dense().diagonal()")
+    def _diagonal(self, like: Any, offset: int) -> Any:
+        """The entries (i, i + offset)."""
+        raise TypeError(f"this diagonal of {self!r} takes all its entries: A.dense().diagonal()")
+
+    def _along(self, offset: int) -> tuple[int, int, int]:
+        """The first row and the first column of a diagonal, and its length."""
+        top, left = max(0, -offset), max(0, offset)
+        return top, left, max(0, min(self.shape[-2] - top, self.shape[-1] - left))
 
     def _text(self) -> str:
         raise NotImplementedError
@@ -205,19 +211,20 @@ class LinearOperator(Solvable):
         memory.require(math.prod(self.shape) * a_number, backend_of(like).free_bytes(like), f"the dense array of shape {self.shape}")
         return self._dense(like)
 
-    def diagonal(self) -> Any:
-        """The entries (i, i), (…, min(M, N)): of sums, multiples, square blocks, and of the product of two LazyTensors.
+    def diagonal(self, offset: int = 0) -> Any:
+        """The entries (i, i + offset), an array (…, n): of sums, multiples, and of the product of two LazyTensors; of blocks, where they
+        are square, the main one.
 
         Raises
         ------
         TypeError
             Of other products, whose diagonal takes as much as all their entries.
         """
-        return self._diagonal(self._an_array())
+        return self._diagonal(self._an_array(), whole_number("diagonal", offset))
 
-    def trace(self) -> Any:
+    def trace(self, offset: int = 0) -> Any:
         """The sum of the diagonal."""
-        return self.diagonal().sum(-1)
+        return self.diagonal(offset).sum(-1)
 
     @both_spellings
     def sum(self, axis: Axis = None, keepdims: bool = False) -> Any:
@@ -274,10 +281,10 @@ class Identity(LinearOperator):
         return self
 
     def _dense(self, like: Any) -> Any:
-        return backend_of(like).module.diag(self._diagonal(like))
+        return backend_of(like).module.diag(self._diagonal(like, 0))
 
-    def _diagonal(self, like: Any) -> Any:
-        return full(like, 1.0, self.shape[-1])
+    def _diagonal(self, like: Any, offset: int) -> Any:
+        return full(like, 0.0 if offset else 1.0, self._along(offset)[-1])
 
     def _text(self) -> str:
         return "I"
@@ -307,8 +314,8 @@ class Diagonal(LinearOperator):
     def _dense(self, like: Any) -> Any:
         return self.values[..., None] * Identity(self.shape[-1])._dense(like)
 
-    def _diagonal(self, like: Any) -> Any:
-        return self.values
+    def _diagonal(self, like: Any, offset: int) -> Any:
+        return 0 * self.values[..., : self._along(offset)[-1]] if offset else self.values
 
     def _text(self) -> str:
         return "diag"
@@ -338,8 +345,8 @@ class Array(LinearOperator):
     def _dense(self, like: Any) -> Any:
         return self.array
 
-    def _diagonal(self, like: Any) -> Any:
-        return backend_of(self.array).module.diagonal(self.array, 0, -2, -1)
+    def _diagonal(self, like: Any, offset: int) -> Any:
+        return backend_of(self.array).module.diagonal(self.array, offset, -2, -1)
 
     def _text(self) -> str:
         return "array"
@@ -371,8 +378,8 @@ class Multiple(LinearOperator):
     def _dense(self, like: Any) -> Any:
         return self.factor * self._parts[0]._dense(like)
 
-    def _diagonal(self, like: Any) -> Any:
-        return self.factor * self._parts[0]._diagonal(like)
+    def _diagonal(self, like: Any, offset: int) -> Any:
+        return self.factor * self._parts[0]._diagonal(like, offset)
 
     def _text(self) -> str:
         factor = f"{self.factor:g}" if isinstance(self.factor, (int, float)) else "number"
@@ -399,8 +406,8 @@ class Conjugate(LinearOperator):
     def _dense(self, like: Any) -> Any:
         return dense_of(self._parts[0], like).conj()
 
-    def _diagonal(self, like: Any) -> Any:
-        return diagonal_of(self._parts[0], like).conj()
+    def _diagonal(self, like: Any, offset: int) -> Any:
+        return diagonal_of(self._parts[0], like, offset).conj()
 
     def _text(self) -> str:
         return f"conj({text_of(self._parts[0])})"
@@ -419,8 +426,8 @@ class Total(LinearOperator):
     def _dense(self, like: Any) -> Any:
         return reduce(add, (dense_of(p, like) for p in self._parts))
 
-    def _diagonal(self, like: Any) -> Any:
-        return reduce(add, (diagonal_of(p, like) for p in self._parts))
+    def _diagonal(self, like: Any, offset: int) -> Any:
+        return reduce(add, (diagonal_of(p, like, offset) for p in self._parts))
 
     def _text(self) -> str:
         return " + ".join(map(text_of, self._parts))
@@ -445,12 +452,11 @@ class Product(LinearOperator):
             found = part @ found
         return found
 
-    def _diagonal(self, like: Any) -> Any:
+    def _diagonal(self, like: Any, offset: int) -> Any:
         if len(self._parts) != 2 or not all(isinstance(p, Symbolic) for p in self._parts):
-            return super()._diagonal(like)
-        left, right = self._parts[0], self._parts[1].T
-        n = min(self.shape[-2:])
-        left, right = left[..., :n, :], right[..., :n, :]
+            return super()._diagonal(like, offset)
+        row, column, n = self._along(offset)
+        left, right = self._parts[0][..., row : row + n, :], self._parts[1].T[..., column : column + n, :]
         if left._mask is not None and right._mask is not None:  # terms are there where both entries are
             return (left._unmasked() * right._unmasked())._masked(left._mask & right._mask).sum(-1)
         return (left * right).sum(-1)
@@ -483,8 +489,10 @@ def identity(n: int) -> LinearOperator:
     >>> np.allclose((K + 0.1 * identity(5)) @ b, x @ x.T @ b + 0.1 * b)
     True
     """
-    if isinstance(n, bool) or not hasattr(n, "__index__") or n.__index__() < 0:
+    if isinstance(n, bool) or not hasattr(n, "__index__"):
         raise TypeError(f"identity takes the number of rows, not {n!r}")
+    if n.__index__() < 0:
+        raise ValueError(f"identity takes the number of rows, 0 or more, not {n!r}")
     return Identity(n.__index__())
 
 
@@ -551,8 +559,8 @@ def dense_of(part: Part, like: Any) -> Any:
     return part._dense(like) if isinstance(part, LinearOperator) else part.dense()
 
 
-def diagonal_of(part: Part, like: Any) -> Any:
-    return part._diagonal(like) if isinstance(part, LinearOperator) else part.diagonal()
+def diagonal_of(part: Part, like: Any, offset: int) -> Any:
+    return part._diagonal(like, offset) if isinstance(part, LinearOperator) else part.diagonal(offset)
 
 
 def text_of(part: Part) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ..arrays import backend_of, is_array
+from ..arrays import backend_of, is_array, number
 from ..arrays.base import FLOATS
 from ..krylov import ConvergenceWarning, Outcome, cg, minres
 
@@ -138,10 +138,9 @@ class Solvable:
         for name, value in (("tol", 0 if tol is None else tol), ("atol", atol)):
             if isinstance(value, bool) or not isinstance(value, (int, float, np.floating, np.integer)) or not value >= 0:  # nan too
                 raise ValueError(f"{name} must be a number, 0 or more, not {value!r}")
-        if isinstance(alpha, (int, float)) and not math.isfinite(alpha):
-            raise ValueError(f"alpha must be finite, not {alpha!r}")
-        vector, own = b.ndim == 1, list(_arrays_of(matrix, alpha))
-        backend = backend_of(b)
+        backend, vector = backend_of(b), b.ndim == 1
+        alpha = _shifted_by(alpha, backend)
+        own = _arrays_of(matrix, alpha)
         if x0 is not None and (not is_array(x0) or backend_of(x0) is not backend):
             raise TypeError(f"x0 must be an array like b, not {type(x0).__name__}")
         dtype = _promoted(backend, b, x0, own, matrix._complex)
@@ -151,7 +150,7 @@ class Solvable:
         columns = backend.module.broadcast_to(columns, (*batch, *columns.shape[-2:]))
         start = None if x0 is None else _started(x0, b, columns, wide)
         solver = _Solver(
-            method, _precondition(preconditioner), TOLERANCES[wide] if tol is None else tol, atol, int(max_iterations), start, wide
+            method, _precondition(preconditioner, columns), TOLERANCES[wide] if tol is None else tol, atol, int(max_iterations), start, wide
         )
         found = backend.solution(solver, partial(_product, matrix, alpha), columns, own)
         assert solver.told is not None
@@ -227,7 +226,10 @@ class _Solver:
         size = np.sqrt(backend.to_numpy(backend.cast(abs(b), "float64") ** 2).sum(-2, keepdims=True))
         target = np.maximum(self.tol * size, self.atol / unit)
         start = self.start if self.told is None else None
-        start = start if start is None else start * backend.from_numpy(1 / unit, b)
+        if start is not None:
+            if not np.isfinite(backend.to_numpy(start)).all():
+                raise ValueError("x0 holds nan or infinity")
+            start = start * backend.from_numpy(1 / unit, b)
 
         def in_type(apply: Any) -> Any:
             return lambda p: backend.cast(apply(p), self.dtype)
@@ -291,6 +293,23 @@ def _product(matrix: Any, alpha: Any, arrays: Any) -> Callable[[Any], Any]:
     return lambda p: mapped @ p + shift * p
 
 
+def _shifted_by(alpha: Any, backend: Any) -> Any:
+    """α as a Python number, or as an array of one number of the framework."""
+    alpha = number(alpha)
+    if is_array(alpha):
+        if math.prod(alpha.shape) != 1:
+            raise ValueError(f"alpha must be one number, not an array of shape {tuple(alpha.shape)}: add diag(alpha) to the matrix")
+        if backend_of(alpha) is not backend:
+            raise TypeError(f"alpha is an array of {backend_of(alpha).name}, but b of {backend.name}: give a number, or convert it")
+        if backend.dtype(alpha) == "bool":
+            raise TypeError("alpha must be a number, not an array of bool")
+    elif isinstance(alpha, bool) or not isinstance(alpha, (int, float)):
+        raise TypeError(f"alpha must be a real number, not {alpha!r}")
+    elif not math.isfinite(alpha):
+        raise ValueError(f"alpha must be finite, not {alpha!r}")
+    return alpha
+
+
 def _arrays_of(matrix: Any, alpha: Any) -> list[Any]:
     """All that the solution depends on beside b, in the order in which `_product` takes it."""
     found: list[Any] = []
@@ -300,13 +319,7 @@ def _arrays_of(matrix: Any, alpha: Any) -> list[Any]:
         return array
 
     matrix._mapped(note)
-    if is_array(alpha):
-        if np.prod(alpha.shape) != 1:
-            raise ValueError(f"alpha must be one number, not an array of shape {tuple(alpha.shape)}: add diag(alpha) to the matrix")
-        found.append(alpha)
-    elif isinstance(alpha, bool) or not isinstance(alpha, (int, float, np.number)):
-        raise TypeError(f"alpha must be a number, not {alpha!r}")
-    return found
+    return [*found, alpha] if is_array(alpha) else found
 
 
 def _promoted(backend: Any, b: Any, x0: Any, arrays: list[Any], complex_matrix: bool) -> str:
@@ -337,15 +350,35 @@ def _started(x0: Any, b: Any, columns: Any, dtype: str) -> Any:
     try:
         return backend.module.broadcast_to(backend.cast(start, dtype), tuple(columns.shape))
     except (ValueError, RuntimeError):
-        raise ValueError(f"x0 must have the shape of the solution, {tuple(columns.shape)}, not {tuple(x0.shape)}") from None
+        shape = tuple(columns.shape[: -1 if b.ndim == 1 else None])
+        raise ValueError(f"x0 must have the shape of the solution, {shape}, not {tuple(x0.shape)}") from None
 
 
-def _precondition(given: Any) -> Callable[[Any], Any] | None:
-    if given is None or not hasattr(given, "__matmul__"):
-        if given is not None and not callable(given):
-            raise TypeError(f"preconditioner must be a function of an array, or a matrix, not {given!r}")
-        return given
-    return lambda r: given @ r
+def _precondition(given: Any, columns: Any) -> Callable[[Any], Any] | None:
+    """What gives the product with a preconditioner, of arrays like the columns."""
+    if given is None:
+        return None
+    backend, n = backend_of(columns), columns.shape[-2]
+    if hasattr(given, "__matmul__"):
+        matrix = part_of(given)
+        if matrix.shape[-2:] != (n, n):
+            raise ValueError(f"the preconditioner has shape {matrix.shape}, but the system is one of ({n}, {n})")
+        if matrix._kind is not None and matrix._kind.backend is not backend:
+            names = f"{matrix._kind.backend.name} and {backend.name}"
+            raise TypeError(f"the preconditioner and b are {names} arrays: convert one of them")
+        return lambda r: matrix @ r
+    if not callable(given):
+        raise TypeError(f"preconditioner must be a function of an array, or a matrix, not {given!r}")
+
+    def apply(r: Any) -> Any:
+        found = given(r)
+        if not is_array(found) or backend_of(found) is not backend:
+            raise TypeError(f"the preconditioner gives {type(found).__name__}, not an array of {backend.name}")
+        if tuple(found.shape) != tuple(r.shape):
+            raise ValueError(f"the preconditioner gives an array of shape {tuple(found.shape)} of one of shape {tuple(r.shape)}")
+        return found
+
+    return apply
 
 
 def _outside() -> int:

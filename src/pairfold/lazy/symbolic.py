@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import numpy as np
 
-from ..arrays import backend_of, is_array, owner_of
+from ..arrays import backend_of, is_array, number, owner_of
 from ..arrays.base import COMPLEX, STORED, Backend
 from ..fold import flip, renumber
 from ..formula.graph import Node, apply, const, substitute, to_string, var, variables
@@ -250,15 +250,6 @@ class Symbolic(Solvable):
 # ---- arrays
 
 
-def number(x: Any) -> Any:
-    """A Python number in place of an array of no axes that nothing is differentiated by: it has no part in choosing a type."""
-    if is_array(x) and x.ndim == 0 and not (getattr(x, "is_cuda", False) or backend_of(x).followed(x)):
-        value = x.item()
-        value = float(value) if isinstance(value, np.longdouble) else value
-        return value if isinstance(value, (int, float, complex)) and not isinstance(value, bool) else x
-    return x
-
-
 def is_complex(x: Any) -> bool:
     """Whether a LazyTensor, an array or a number is one of complex numbers."""
     if isinstance(x, Symbolic):
@@ -460,7 +451,8 @@ def _common_mask(lazies: Sequence[Symbolic]) -> Mask | None:
     for lazy in lazies:
         if lazy._mask is not None:
             if found is not None and found is not lazy._mask and found.name != lazy._mask.name:
-                raise ValueError(f"matrices with different masks meet: {' and '.join(map(repr, lazies))}; mask the result instead")
+                shown = " and ".join(map(repr, lazies))
+                raise ValueError(f"matrices with different masks meet: {shown}; mask the result instead, or add what each reduces to")
             found = lazy._mask
     return found
 

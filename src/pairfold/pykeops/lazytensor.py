@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache, wraps
 from typing import Any, ClassVar
 
-from ..arrays import backend_of, is_array
+from ..arrays import backend_of, is_array, number
 from ..fold import renumber
 from ..formula.complex import Complex, from_vector
 from ..formula.graph import substitute, var, variables
@@ -23,7 +23,7 @@ from ..lazy import LazyTensor as Native
 from ..lazy import concat
 from ..lazy.parameters import whole_number
 from ..lazy.strings import variable_of
-from ..lazy.symbolic import Leaf, is_complex, merge, number
+from ..lazy.symbolic import Leaf, is_complex, merge
 from .reductions import as_parameter, check, reduce, with_ranges
 from .solve import solve
 
