@@ -183,6 +183,11 @@ def test_ranges_of_a_matrix(rows, columns, kind, seed):
         (lambda x, l: cluster.grid_cluster(x, "a"), ValueError, ["size", "'a'"]),
         (lambda x, l: cluster.from_matrix(l, l, l), ValueError, ["ranges_i", "(clusters, 2)", "(5,)"]),
         (lambda x, l: cluster.from_matrix([[0, 3]], [[0, 5]], np.ones((2, 1), bool)), ValueError, ["1 clusters of rows", "(2, 1)"]),
+        (lambda x, l: cluster.from_matrix([[0, 3]], [[5, 0]], np.ones((1, 1), bool)), ValueError, ["ranges_j", "before they begin"]),
+        (lambda x, l: cluster.from_matrix([[0.0, 3.0]], [[0, 5]], np.ones((1, 1), bool)), TypeError, ["ranges_i", "float64"]),
+        (lambda x, l: cluster.cluster_centroids(x, l, weights_c=np.ones(3)), ValueError, ["weights_c", "no weights"]),
+        (lambda x, l: cluster.cluster_ranges(l * 10**15), MemoryError, ["label up to 2000000000000000", "bytes"]),
+        (lambda x, l: cluster.sort_clusters([0.0, 1.0], l), TypeError, ["array of points", "float"]),
     ],
 )  # fmt: skip
 @pytest.mark.filterwarnings("ignore:divide by zero", "ignore:invalid value")
@@ -239,8 +244,27 @@ def test_clusters_are_of_real_points():
         lambda x, lab: cluster.cluster_centroids(torch.from_numpy(x), torch.from_numpy(lab), weights=np.ones(6)),
         lambda x, lab: cluster.cluster_centroids(x, lab, weights=np.ones(6), weights_c=torch.ones(3)),
         lambda x, lab: cluster.cluster_ranges(lab, torch.ones(3)),
+        lambda x, lab: cluster.sort_clusters(x, torch.from_numpy(lab)),
+        lambda x, lab: cluster.sort_clusters((x, torch.from_numpy(x)), lab),
+        lambda x, lab: cluster.from_matrix(torch.tensor([[0, 6]]), np.array([[0, 6]]), [[True]]),
     ],
 )
 def test_arrays_of_two_frameworks(act):
     with pytest.raises(TypeError, match="are arrays of one framework, not of numpy and torch: convert some"):
         act(np.random.default_rng(0).random((6, 2)), np.array([0, 1, 0, 2, 1, 2]))
+
+
+def test_sides_and_matrices_of_any_kind():
+    x = np.random.default_rng(0).random((50, 2))
+    labels = grid_cluster(x, np.array([0.25, 0.5]))
+    for points in (x, torch.tensor(x)):
+        for size in ([0.25, 0.5], (0.25, 0.5), torch.tensor([0.25, 0.5]), np.array([0.25, 0.5])):
+            found = grid_cluster(points, size)
+            assert type(found) is type(points)
+            np.testing.assert_array_equal(found, labels)
+    rows = torch.tensor([[0, 3], [3, 5]])
+    keep = [[True, False], [True, True]]
+    made = cluster.from_matrix(rows, rows.tolist(), keep), cluster.from_matrix(rows.numpy(), rows.numpy(), np.array(keep))
+    for found, wanted in zip(*made, strict=True):
+        assert isinstance(found, torch.Tensor)
+        np.testing.assert_array_equal(found, wanted)

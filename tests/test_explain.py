@@ -304,6 +304,8 @@ def test_bad_arguments(random):
         K.explain("ptx")
     with pytest.raises(ValueError, match="K must lie between 1 and 5"):
         K.explain(reduction="argKmin", K=6)
+    with pytest.raises(TypeError, match="explain.reduction='argKmin'. takes that method's own arguments too: missing.*'K'"):
+        K.explain(reduction="argKmin")
     with pytest.raises(ValueError, match="axis must be"):
         K.explain(axis=7)
     with pytest.raises(TypeError, match="numbers alone"):

@@ -380,7 +380,15 @@ def test_limits():
         (lambda K, b: K.solve(b, method="gmres"), ValueError, ["cg, minres", "gmres"]),
         (lambda K, b: K.solve(b, np.ones(5)), ValueError, ["alpha", "diag(alpha)", "(5,)"]),
         (lambda K, b: K.solve(b, "1"), TypeError, ["alpha", "'1'"]),
-        (lambda K, b: K.solve(b, 1, x0=b[:3]), ValueError, ["x0", "(5, 1)", "(3,)"]),
+        (lambda K, b: K.solve(b, 1, x0=b[:3]), ValueError, ["x0", "(5,)", "(3,)"]),
+        (lambda K, b: K.solve(b, 1, x0=b * np.nan), ValueError, ["x0", "nan"]),
+        (lambda K, b: K.solve(b, torch.ones(1)), TypeError, ["alpha", "torch", "numpy"]),
+        (lambda K, b: K.solve(b, np.array([True])), TypeError, ["alpha", "bool"]),
+        (lambda K, b: K.solve(b, 1j), TypeError, ["alpha", "real", "1j"]),
+        (lambda K, b: K.solve(b, 1, preconditioner=np.eye(3)), ValueError, ["preconditioner", "(3, 3)", "(5, 5)"]),
+        (lambda K, b: K.solve(b, 1, preconditioner=torch.eye(5)), TypeError, ["preconditioner", "torch and numpy"]),
+        (lambda K, b: K.solve(b, 1, preconditioner=lambda r: r[:2]), ValueError, ["preconditioner", "(2, 1)", "(5, 1)"]),
+        (lambda K, b: K.solve(b, 1, preconditioner=lambda r: None), TypeError, ["preconditioner", "NoneType"]),
         (lambda K, b: K.solve(b, 1, x0=[0]), TypeError, ["x0", "list"]),
         (lambda K, b: K.solve(b, 1, max_iterations=1.5), ValueError, ["max_iterations", "1.5"]),
         (lambda K, b: K.solve(b, 1, preconditioner=3), TypeError, ["preconditioner", "3"]),
@@ -566,3 +574,14 @@ def test_numbers_that_are_none(more, says, random):
     x = random.random((5, 2))
     with pytest.raises(ValueError, match=says):
         (-((Vi(x) - Vj(x)) ** 2).sum(-1)).exp().solve(x[:, 0], **{"alpha": 0.1, **more})
+
+
+@pytest.mark.parametrize("alpha", [0.5, np.float32(0.5), np.float64(0.5), np.array(0.5), np.int64(1), torch.tensor(0.5)])
+def test_numbers_of_any_kind_are_added(alpha, random):
+    """Whatever framework the matrix is of: they have no part in choosing a type."""
+    x, b = random.random((20, 2)).astype("f4"), random.random(20).astype("f4")
+    dense = np.exp(-np.square(x[:, None].astype("f8") - x).sum(-1) / 2) + float(alpha) * np.eye(20)
+    for to in (np.asarray, torch.tensor):
+        found = kernels.gaussian(to(x), to(x)).solve(to(b), alpha, tol=1e-6)
+        assert str(found.dtype).endswith("float32")
+        np.testing.assert_allclose(found, np.linalg.solve(dense, b), rtol=1e-3, atol=1e-4)

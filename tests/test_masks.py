@@ -178,6 +178,14 @@ def test_ranges_of_a_masked_matrix():
     np.testing.assert_allclose(K.sum(1), (x @ x.T * there).sum(1))
     K.ranges = None
     np.testing.assert_allclose(K.sum(1), np.tril(x @ x.T).sum(1))
+    K.ranges = None  # there are none
+    K.ranges = from_matrix(blocks, blocks, np.eye(2, dtype=bool))
+    later = K.T.triu().tril(1)
+    for newer in (later, later.T):
+        with pytest.raises(ValueError, match="the ranges are part of a mask that came after them"):
+            newer.ranges = None
+    with pytest.raises(TypeError, match="ranges are six arrays, or None, not 3"):
+        K.ranges = 3
 
 
 def test_ranges_of_a_transposed_matrix():

@@ -96,8 +96,9 @@ def test_products(name, batch, dtype, kind):
     close(A.mean(keepdims=True), full.mean(keepdims=True), tolerance)
     assert repr(A).startswith("LinearOperator(")
     if name in ("product", "square", "shifted", "sum", "array", "negative", "of an array", "saddle"):
-        close(A.diagonal(), np.diagonal(full, 0, -2, -1), tolerance)
-        close(A.trace(), np.trace(full, 0, -2, -1), 10 * tolerance)
+        for offset in (0,) if name == "saddle" else (0, 1, -2, 9):
+            close(A.diagonal(offset), np.diagonal(full, offset, -2, -1), tolerance)
+            close(A.trace(offset), np.trace(full, offset, -2, -1), 10 * tolerance)
 
 
 def test_of_numpy_where_nothing_tells():
@@ -122,6 +123,12 @@ def test_diagonals_of_products_of_other_shapes():
     (K, k), (L, l) = matrix(4, N), matrix(N, 3)
     close((K @ L).diagonal(), np.diagonal(k @ l))
     close((L.T @ K.T).diagonal(), np.diagonal(l.T @ k.T))
+    for offset in range(-5, 5):
+        close((K @ L).diagonal(offset), np.diagonal(k @ l, offset))
+        close((L.T @ K.T).trace(offset), np.trace(l.T @ k.T, offset))
+    for operator, full in ((2 * identity(4), 2 * np.eye(4)), (diag(np.arange(4.0)), np.diag(np.arange(4.0)))):
+        for offset in (-5, -1, 0, 2):
+            close(operator.diagonal(offset), np.diagonal(full, offset) if abs(offset) < 4 else np.zeros(0))
 
 
 # ---- derivatives
@@ -260,6 +267,9 @@ def test_messages():
         (lambda: A + np.ones(4), TypeError, ["array of shape (4,)"]),
         (lambda: (Vi(np.ones((5, 3))) * Vj(np.ones((7, 3)))) @ L, ValueError, ["one number for each pair", "(5, 7, 3)"]),
         (lambda: (K @ L @ L.T).diagonal(), TypeError, ["takes all its entries", "dense().diagonal()"]),
+        (lambda: (K @ K.T).diagonal(0.5), TypeError, ["diagonal", "0.5"]),
+        (lambda: block([[K @ K.T, 0], [0, K @ K.T]]).diagonal(1), TypeError, ["takes all its entries"]),
+        (lambda: identity(-1), ValueError, ["0 or more", "-1"]),
         (lambda: A.sum(2), ValueError, ["axis 0 (rows), 1 (columns)", "2", "(5, 4)"]),
         (lambda: identity(2.0), TypeError, ["2.0"]),
         (lambda: diag(3), TypeError, ["(…, N)"]),

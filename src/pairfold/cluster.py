@@ -30,8 +30,9 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import backend_of, is_array
+from .arrays import backend_of, is_array, on_host
 from .arrays.base import COMPLEX, INTEGERS
+from .runtime import memory
 
 __all__ = [
     "cluster_centroids",
@@ -81,17 +82,16 @@ def grid_cluster(x: Any, size: Any) -> Any:
     x = _points("grid_cluster", x)
     backend = backend_of(x)
     try:
-        sides = size if is_array(size) else np.asarray(size, dtype="float64")
+        sides = np.asarray(on_host(size), dtype="float64")
     except (TypeError, ValueError):
         sides = np.zeros(0)  # which no size is
-    if not bool((sides > 0).all()) or tuple(sides.shape) not in ((), (1,), (x.shape[1],)):
+    if not (sides > 0).all() or sides.shape not in ((), (1,), (x.shape[1],)):
         raise ValueError(f"grid_cluster: size must be positive, one number or {x.shape[1]}, one for each coordinate, not {size!r}")
     if backend.dtype(x) in INTEGERS and len(x) and max(int(x.max()), -int(x.min())) > LARGEST_INTEGER:
         raise ValueError("grid_cluster: the points hold integers beyond 2^53, which float64 does not tell apart: subtract a corner first")
     x = backend.cast(x, "float64")  # differences of integers may be larger than integers
     corner = backend.module.amin(x, 0) if len(x) else 0
-    sides = size if is_array(size) and backend_of(size) is backend else backend.from_numpy(sides, x)
-    scaled = (x - corner) / backend.cast(sides, "float64")
+    scaled = (x - corner) / backend.from_numpy(sides, x)
     if not bool(backend.module.isfinite(scaled).all()):
         raise ValueError("grid_cluster: the points hold nan or infinity, which lie in no cell")
     if bool((scaled >= LARGEST_CELL).any()):
@@ -138,15 +138,14 @@ def sort_clusters(x: Any, lab: Any) -> tuple[Any, Any]:
     (array([0. , 0.4, 2. , 5. ]), array([0, 0, 1, 2]))
     """
     lab = _labels("sort_clusters", lab)
-    backend = backend_of(lab)
-    order = backend.order(lab)
-
-    def sort(array: Any) -> Any:
-        if len(array) != len(order):
-            raise ValueError(f"sort_clusters: {len(order)} labels of an array of shape {tuple(array.shape)}")
-        return array[order]
-
-    return (type(x)(sort(a) for a in x) if isinstance(x, (tuple, list)) else sort(x)), lab[order]
+    for array in x if isinstance(x, (tuple, list)) else (x,):
+        if not is_array(array):
+            raise TypeError(f"sort_clusters takes an array of points, or a tuple or list of such, not {type(array).__name__}")
+        _alike("sort_clusters", x=array, lab=lab)
+        if array.ndim == 0 or len(array) != len(lab):
+            raise ValueError(f"sort_clusters: {len(lab)} labels of an array of shape {tuple(array.shape)}")
+    order = backend_of(lab).order(lab)
+    return (type(x)(a[order] for a in x) if isinstance(x, (tuple, list)) else x[order]), lab[order]
 
 
 def cluster_ranges(lab: Any, Nlab: Any = None) -> Any:  # noqa: N803  # KeOps's name
@@ -223,6 +222,8 @@ def cluster_centroids(
     _alike("cluster_centroids", x=x, lab=lab, Nlab=Nlab, weights=weights, weights_c=weights_c)
     backend = backend_of(x)
     Nlab, weights_c = (v if v is None else _of_labels("cluster_centroids", n, v) for n, v in (("Nlab", Nlab), ("weights_c", weights_c)))
+    if weights is None and weights_c is not None:
+        raise ValueError("cluster_centroids: weights_c are sums of weights, but there are no weights")
     weights = None if weights is None else _weights("cluster_centroids", weights, len(x))
     many = _many(lab)
     count = many if Nlab is None and weights_c is None else len(weights_c if Nlab is None else Nlab)
@@ -306,9 +307,9 @@ def from_matrix(ranges_i: Any, ranges_j: Any, keep: Any) -> tuple[Any, ...]:
     Raises
     ------
     ValueError
-        Where shapes do not fit together.
+        Where shapes do not fit together, or ranges end before they begin.
     TypeError
-        Where some are NumPy's and some PyTorch's.
+        Where ranges are not of whole numbers, or some are NumPy's and some PyTorch's.
 
     Examples
     --------
@@ -321,11 +322,17 @@ def from_matrix(ranges_i: Any, ranges_j: Any, keep: Any) -> tuple[Any, ...]:
     >>> [a.tolist() for a in made[3:]]
     [[[1, 4], [4, 9], [20, 30]], [1, 3, 3], [[2, 5], [2, 5], [7, 12]]]
     """
-    ranges_i, ranges_j, keep = (a if is_array(a) else np.asarray(a) for a in (ranges_i, ranges_j, keep))
+    like = next((a for a in (ranges_i, ranges_j, keep) if is_array(a)), np.zeros(0))
+    ranges_i, ranges_j, keep = (a if is_array(a) else backend_of(like).from_numpy(np.asarray(a), like) for a in (ranges_i, ranges_j, keep))
     _alike("from_matrix", ranges_i=ranges_i, ranges_j=ranges_j, keep=keep)
     for name, ranges in (("ranges_i", ranges_i), ("ranges_j", ranges_j)):
         if ranges.ndim != 2 or ranges.shape[1] != 2:
             raise ValueError(f"from_matrix: {name} must have shape (clusters, 2), not {tuple(ranges.shape)}")
+        kind = backend_of(ranges).dtype(ranges)
+        if len(ranges) and kind not in INTEGERS:
+            raise TypeError(f"from_matrix: {name} must be whole numbers, not {kind}: convert them, e.g. to int64")
+        if bool((ranges[:, 0] > ranges[:, 1]).any()):
+            raise ValueError(f"from_matrix: {name} are a first number and one beyond the last, but some end before they begin")
     if tuple(keep.shape) != (len(ranges_i), len(ranges_j)):
         raise ValueError(
             f"from_matrix: keep must say for each of {len(ranges_i)} clusters of rows and {len(ranges_j)} of columns whether they meet, "
@@ -446,4 +453,6 @@ def _many(lab: Any) -> int:
 
 def _counts(lab: Any, least: int = 0) -> Any:
     """The number of points of each label, of so many at least, int64."""
-    return backend_of(lab).module.bincount(lab, minlength=max(least, _many(lab)))
+    count, backend = max(least, _many(lab)), backend_of(lab)
+    memory.require(8 * count, backend.free_bytes(lab), f"a number for each label up to {count - 1}")
+    return backend.module.bincount(lab, minlength=count)
