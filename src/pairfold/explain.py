@@ -20,7 +20,7 @@ from .plan.hoist import Buffer, Hoisted, hoist
 from .plan.plan import Plan, make_plan
 from .reductions import Masked
 from .runtime import cpu, peak
-from .runtime.compile import compile_assembly
+from .runtime.compile import compile_assembly, linked
 from .runtime.operand import Extent, Operand
 from .runtime.pattern import Pattern
 from .runtime.threads import ALONE_SECONDS, get_num_threads
@@ -156,7 +156,7 @@ def explain(
         few=few,
     )
     if what != "plan":
-        code = cpu.emit(plan)
+        code = linked(cpu.emit(plan))
         return Listing(code if what == "llvm" else compile_assembly(code))
     kernel = cpu.known(route.formulas, route.reduction, numbers, plan.sparse, route.contracted, few)
     return _Account(fold, route, extent, pattern, plan, described, kernel.last if kernel else None).explanation()

@@ -8,7 +8,7 @@ import sys
 import llvmlite.binding as llvm
 import pytest
 
-from pairfold.codegen.cpu import emit_module
+from pairfold.codegen.cpu import emit_modules
 from pairfold.formula.graph import apply, var
 from pairfold.plan.plan import Numbers, make_plan
 from pairfold.plan.schedule import MANY, Few, Machine
@@ -65,10 +65,12 @@ def test_neon(reduction, few, dim, bits):
     kernel = apply("exp", -apply("sum", apply("square", x - y)))
     formulas = (kernel, b)[: reduction.formulas]
     plan = make_plan(formulas, reduction, Numbers(bits, (f"float{bits}",) * 9, f"float{bits}"), Machine("cpu", 128, 32), few=few)
-    module = llvm.parse_assembly(emit_module(plan, "aarch64-unknown-linux-gnu", frozenset({"neon"}), 128))
-    module.verify()
     target = llvm.Target.from_triple("aarch64-unknown-linux-gnu").create_target_machine(cpu="neoverse-n1", opt=3)
-    assembly = target.emit_assembly(module)
+    assembly = ""
+    for text in emit_modules(plan, "aarch64-unknown-linux-gnu", frozenset({"neon"}), 128):
+        module = llvm.parse_assembly(text)
+        module.verify()
+        assembly += target.emit_assembly(module)
     lanes = ".4s" if bits == 32 else ".2d"
     assert f"{lanes}" in assembly and "fmla" in assembly
     called = {line.split()[1] for line in assembly.splitlines() if line.split()[:1] == ["bl"]}

@@ -7,21 +7,22 @@ import subprocess
 import sys
 import threading
 import warnings
+from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from pairfold import Vi, Vj
-from pairfold.runtime import cache, cpu
+from pairfold.runtime import cache, compile, cpu
 
 X, Y = np.arange(12.0).reshape(4, 3), np.arange(15.0).reshape(5, 3)
 SECOND_PROCESS = """
 import numpy as np
 from pairfold.runtime import cpu
 compiled = []
-original = cpu.compile_object
-cpu.compile_object = lambda ir: compiled.append(1) or original(ir)
+original = cpu.compile_objects
+cpu.compile_objects = lambda modules: compiled.append(1) or original(modules)
 from pairfold import Vi, Vj
 x, y = np.arange(12.0).reshape(4, 3), np.arange(15.0).reshape(5, 3)
 found = (Vi(x) * Vj(y)).sum(axis=1)
@@ -41,8 +42,8 @@ def reduce():
 def compilations(monkeypatch, tmp_path):
     """How often code was compiled, with a cache of its own."""
     made = []
-    original = cpu.compile_object
-    monkeypatch.setattr(cpu, "compile_object", lambda ir: made.append(1) or original(ir))
+    original = cpu.compile_objects
+    monkeypatch.setattr(cpu, "compile_objects", lambda modules: made.append(1) or original(modules))
     monkeypatch.setenv("PAIRFOLD_CACHE_DIR", str(tmp_path / "kernels"))
     yield made
     cpu._kernels.clear()
@@ -65,6 +66,23 @@ def test_compiled_once(compilations):
     assert len(compilations) == 1
     assert the_file().stat().st_mode & 0o077 == 0
     assert cache.directory().stat().st_mode & 0o077 == 0
+
+
+def test_phases_in_common_are_compiled_once(compilations, monkeypatch):
+    """Kernels that pack the same and finish alike differ in their tiles alone; the newest objects are kept."""
+
+    def compiled(act):
+        before = set(compile._objects)
+        act()
+        return len(set(compile._objects) - before)
+
+    monkeypatch.setattr(compile, "_objects", OrderedDict())
+    angles = (Vi(X) * Vj(Y)).sum(-1)
+    assert compiled(lambda: angles.sin().sum(axis=1)) > 3
+    assert compiled(lambda: np.testing.assert_allclose(angles.cos().sum(axis=1), np.cos(X @ Y.T).sum(1))) == 1
+    monkeypatch.setattr(compile, "OBJECTS_KEPT", 2)
+    reduce()
+    assert len(compile._objects) == 2
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The CPU target: a module of four phases, each a task and the loop by which threads take tasks from a shared counter."""
+"""The CPU target: four phases, each a task and the loop by which threads take tasks from a shared counter."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from .tail import TailTile
 from .tile import Tile
 
 ALONE, SHARES = "alone", "shares"
+OF_PHASES = ir.FunctionType(VOID, [POINTER, POINTER, I64])  # (words, control, number of a task or of tasks)
 
 
-def emit_module(plan: Plan, triple: str, features: frozenset[str], vector_bits: int) -> str:
-    """The LLVM IR of a plan for a CPU.
+def emit_modules(plan: Plan, triple: str, features: frozenset[str], vector_bits: int) -> list[str]:
+    """The LLVM IR of a plan for a CPU: a module for each phase, so that those which kernels have in common are compiled once, and one
+    for what runs them all.
 
     Each phase is an exported function ``phase(words, control, tasks)``: it takes task numbers from the counter in the control
     block until there are none left or the abort flag is set, so any number of threads may run it at once. One more,
     ``alone(words, control, 0)``, runs all phases one after the other, for work too short to share; and ``shares(words, control, tasks)``
     does that for many small batches, a few of them a task, so that what is packed stays in the cache of the processor that needs it.
     """
-    module = ir.Module(name="pairfold")
-    module.triple = triple
     layout = Layout(plan)
     h = plan.hoisted
     phases: dict[str, Callable[[Frame], None]] = {
@@ -39,16 +39,28 @@ def emit_module(plan: Plan, triple: str, features: frozenset[str], vector_bits: 
     }
     phases["tile"] = lambda frame: tile_of(layout)(frame, layout).emit()
     phases["finish"] = lambda frame: emit_finish(frame, layout)
-    functions: dict[str, ir.Function] = {}
+    modules = []
     for name, emit in phases.items():
-        frame = Frame(module, f"{name}_task", plan.bits, plan.schedule.lanes, features)
+        modules.append(new_module(triple))
+        frame = Frame(modules[-1], task_of(name), plan.bits, plan.schedule.lanes, features)
         emit(frame)
         frame.finish()
-        export_driver(module, name, frame.function)
-        functions[name] = frame.function
-    alone = _export_alone(module, functions)
-    _export_shares(module, alone, layout.words)
-    return text_of(module, vector_bits)
+        export_driver(frame.function, name)
+    modules.append(new_module(triple))
+    _export_shares(_export_alone(modules[-1], list(phases)), layout.words)
+    return [text_of(module, vector_bits) for module in modules]
+
+
+def new_module(triple: str) -> ir.Module:
+    """An empty module for a kind of computer."""
+    module = ir.Module(name="pairfold")
+    module.triple = triple
+    return module
+
+
+def task_of(phase: str) -> str:
+    """The name of the function that does one task of a phase."""
+    return f"{phase}_task"
 
 
 def tile_of(layout: Layout) -> type[Tile]:
@@ -62,14 +74,14 @@ def text_of(module: ir.Module, vector_bits: int) -> str:
     return str(module).replace(")\n{", f') "prefer-vector-width"="{vector_bits}" "min-legal-vector-width"="{vector_bits}"\n{{')
 
 
-def export_driver(module: ir.Module, name: str, task: ir.Function) -> None:
+def export_driver(task: ir.Function, name: str) -> None:
     """The phase ``name(words, control, tasks)`` that takes tasks from the counter until none are left."""
-    b, words, control, tasks = _open(module, name)
+    b, words, control, tasks = _open(task.module, name)
     _for_tasks(b, control, tasks, lambda number: b.call(task, [words, control, number]))
 
 
 def _open(module: ir.Module, name: str) -> tuple[ir.IRBuilder, Value, Value, Value]:
-    function = ir.Function(module, ir.FunctionType(VOID, [POINTER, POINTER, I64]), name)
+    function = ir.Function(module, OF_PHASES, name)
     return (ir.IRBuilder(function.append_basic_block("entry")), *function.args)
 
 
@@ -88,7 +100,7 @@ def _for_tasks(b: ir.IRBuilder, control: Value, tasks: Value, body: Callable[[Va
     b.ret_void()
 
 
-def _export_alone(module: ir.Module, functions: dict[str, ir.Function]) -> ir.Function:
+def _export_alone(module: ir.Module, phases: Sequence[str]) -> ir.Function:
     b, words, control, _ = _open(module, ALONE)
 
     def call(task: ir.Function, number: Value) -> tuple[()]:
@@ -96,16 +108,16 @@ def _export_alone(module: ir.Module, functions: dict[str, ir.Function]) -> ir.Fu
         return ()
 
     for position, name in enumerate(PHASES, FIRST_TASKS):
-        if name in functions:
-            count = b.load(_word(b, words, position), typ=I64)
-            loop(b, I64(0), count, 1, (), lambda number, _, task=functions[name]: call(task, number))  # type: ignore[misc]
+        if name in phases:
+            task, count = ir.Function(module, OF_PHASES, task_of(name)), b.load(_word(b, words, position), typ=I64)
+            loop(b, I64(0), count, 1, (), lambda number, _, task=task: call(task, number))  # type: ignore[misc]
     b.ret_void()
     return b.function
 
 
-def _export_shares(module: ir.Module, alone: ir.Function, count: int) -> None:
+def _export_shares(alone: ir.Function, count: int) -> None:
     """Behind its words this one finds two more of each: what to add to it for each task, and for each thread that began before."""
-    b, words, control, tasks = _open(module, SHARES)
+    b, words, control, tasks = _open(alone.module, SHARES)
     mine = b.alloca(I64, count)
     thread = b.atomic_rmw("add", _word(b, control, BEGUN), I64(1), "monotonic")
 

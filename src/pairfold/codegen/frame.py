@@ -27,7 +27,6 @@ class Frame:
 
     def __init__(self, module: ir.Module, name: str, bits: int, width: int, features: frozenset[str]):
         self.function = ir.Function(module, ir.FunctionType(VOID, [POINTER, POINTER, I64]), name)
-        self.function.linkage = "internal"
         self.entry = self.function.append_basic_block("entry")
         self.builder = ir.IRBuilder(self.function.append_basic_block("start"))
         self.m = Maths(self.builder, bits, width, features)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from llvmlite import ir
-
 from .builder import I32, I64, Value, loop
-from .cpu import export_driver, text_of
+from .cpu import export_driver, new_module, task_of, text_of
 from .frame import Frame
 
 CHAINS = 12  # that do not wait for one another: enough to hide the latency of every processor so far
@@ -16,9 +14,8 @@ INSTRUCTIONS = CHAINS * STEPS * TURNS  # vector instructions a task
 
 def emit_peak(triple: str, features: frozenset[str], vector_bits: int) -> str:
     """The LLVM IR of a phase ``peak(words, control, tasks)``, whose first word holds a float32 and whose second takes the result."""
-    module = ir.Module(name="peak")
-    module.triple = triple
-    frame = Frame(module, "peak_task", 32, vector_bits // 32, features)
+    module = new_module(triple)
+    frame = Frame(module, task_of("peak"), 32, vector_bits // 32, features)
     b, m = frame.builder, frame.m
     number = m.splat(b.bitcast(b.trunc(frame.word(0), I32), m.scalar))
 
@@ -33,5 +30,5 @@ def emit_peak(triple: str, features: frozenset[str], vector_bits: int) -> str:
         total = m.add(total, c)
     b.store(frame.m.lane(total, 0), b.gep(frame.words, [I64(1)], source_etype=I64))
     frame.finish()
-    export_driver(module, "peak", frame.function)
+    export_driver(frame.function, "peak")
     return text_of(module, vector_bits)

@@ -10,14 +10,16 @@ import hashlib
 import os
 import tempfile
 import warnings
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
 import platformdirs
 
 VARIABLE = "PAIRFOLD_CACHE_DIR"
-_MAGIC = b"pairfold kernel 1\n"
+_MAGIC = b"pairfold kernel 2\n"
 _DIGEST_BYTES = 32
+_LENGTH_BYTES = 8
 
 
 def directory() -> Path:
@@ -41,8 +43,8 @@ def key(*parts: str) -> str:
     return hashlib.sha256("\0".join([_sources(), *parts]).encode()).hexdigest()
 
 
-def load(name: str) -> bytes | None:
-    """The kernel of that name; None where there is none that can be trusted."""
+def load(name: str) -> list[bytes] | None:
+    """The parts of the kernel of that name; None where there is none that can be trusted."""
     path = directory() / name
     try:
         with path.open("rb") as file:
@@ -61,12 +63,17 @@ def load(name: str) -> bytes | None:
     if not content.startswith(_MAGIC) or hashlib.sha256(name.encode() + code).digest() != digest:
         warnings.warn(f"{path} is damaged or not a kernel of Pairfold: compiling anew", RuntimeWarning, stacklevel=2)
         return None
-    return code
+    parts = []
+    while code:
+        end = _LENGTH_BYTES + int.from_bytes(code[:_LENGTH_BYTES], "little")
+        parts.append(code[_LENGTH_BYTES:end])
+        code = code[end:]
+    return parts
 
 
-def store(name: str, code: bytes) -> None:
+def store(name: str, parts: Sequence[bytes]) -> None:
     """Keep a kernel. Readers see all of it or nothing."""
-    folder = directory()
+    folder, code = directory(), b"".join(len(part).to_bytes(_LENGTH_BYTES, "little") + part for part in parts)
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         handle, temporary = tempfile.mkstemp(dir=folder, prefix=".new-")

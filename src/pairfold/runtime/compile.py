@@ -6,8 +6,10 @@ import ctypes
 import os
 import platform
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from hashlib import sha256
 from typing import NamedTuple
 
 import llvmlite.binding as llvm
@@ -17,6 +19,8 @@ PHASE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)
 # LLVM's own state is not safe to share between threads.
 _lock = threading.Lock()
 
+OBJECTS_KEPT = 512
+_objects: OrderedDict[bytes, bytes] = OrderedDict()  # by digests of their modules' texts
 
 # x86's architecture levels, which PAIRFOLD_CPU may name: kernels are then the same on all computers that share a cache.
 LEVELS = {
@@ -78,16 +82,35 @@ def _new_machine() -> llvm.TargetMachine:
 _machine = lru_cache(maxsize=1)(_new_machine)
 
 
-def compile_object(ir: str) -> bytes:
-    """Machine code, as an object file."""
+def compile_objects(modules: Sequence[str]) -> list[bytes]:
+    """Machine code, an object file for each module. Those of the newest modules are kept: kernels have phases in common."""
     with _lock:
+        return [_object_of(ir) for ir in modules]
+
+
+def _object_of(ir: str) -> bytes:
+    digest = sha256(ir.encode()).digest()
+    if digest not in _objects:
         module = llvm.parse_assembly(ir)
         module.verify()
-        return bytes(_machine().emit_object(_optimised(module)))
+        _objects[digest] = bytes(_machine().emit_object(_optimised(module)))
+        while len(_objects) > OBJECTS_KEPT:
+            _objects.popitem(last=False)
+    _objects.move_to_end(digest)
+    return _objects[digest]
+
+
+def linked(modules: Sequence[str]) -> str:
+    """All in one module, to be read."""
+    with _lock:
+        first, *others = map(llvm.parse_assembly, modules)
+        for other in others:
+            first.link_in(other)
+        return str(first)
 
 
 def compile_assembly(ir: str) -> str:
-    """The same as text, to be read."""
+    """Machine code as text, to be read."""
     with _lock:
         return str(_machine().emit_assembly(_optimised(llvm.parse_assembly(ir))))
 
@@ -102,16 +125,17 @@ def _optimised(module: llvm.ModuleRef) -> llvm.ModuleRef:
 
 
 class Loaded:
-    """An object file in memory: callable functions that live as long as this does."""
+    """Object files in memory: callable functions that live as long as this does."""
 
-    def __init__(self, code: bytes):
+    def __init__(self, objects: Sequence[bytes]):
         with _lock:
             self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _new_machine())
-            self._engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+            for code in objects:
+                self._engine.add_object_file(llvm.ObjectFileRef.from_data(code))
             self._engine.finalize_object()
 
     def functions(self, names: Sequence[str]) -> dict[str, Callable[[int, int, int], None]]:
-        """Those of the named functions that the object has."""
+        """Those of the named functions that there are."""
         found = {name: self._engine.get_function_address(name) for name in names}
         return {name: PHASE(address) for name, address in found.items() if address}
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..codegen.cpu import ALONE, SHARES, emit_module
+from ..codegen.cpu import ALONE, SHARES, emit_modules
 from ..codegen.layout import ALIGNMENT, INDEX_BYTES, OFFSETS, PARTIALS, PHASES, ROW, Layout, ceil_div
 from ..codegen.storage import BYTES
 from ..formula.graph import I, J, Node, fingerprint, variables
@@ -20,7 +20,7 @@ from ..plan.plan import Numbers, Plan, make_plan
 from ..plan.schedule import MANY, Few, Machine
 from ..reductions import Reduction
 from . import cache, progress, threads
-from .compile import Loaded, compile_object, host
+from .compile import Loaded, compile_objects, host
 from .operand import Extent, Operand, address_of
 from .pattern import Pattern
 
@@ -123,16 +123,12 @@ class Kernel:
         )
         code = cache.load(name)
         if code is None:
-            code = compile_object(self.ir())
+            code = compile_objects(emit(plan))
             cache.store(name, code)
         self._loaded = Loaded(code)
         self.functions = self._loaded.functions([*PHASES, ALONE, SHARES])
         self.last: Run | None = None  # the newest call
         self._launch_of = lru_cache(maxsize=16)(partial(launch_of, self.layout))
-
-    def ir(self) -> str:
-        """The kernel's LLVM IR."""
-        return emit(self.plan)
 
     def __call__(self, operands: Sequence[Operand], outputs: Sequence[int], extent: Extent, pattern: Pattern | None = None) -> None:
         """Compute.
@@ -207,10 +203,10 @@ class Kernel:
         del words
 
 
-def emit(plan: Plan) -> str:
-    """A plan's LLVM IR for this computer."""
+def emit(plan: Plan) -> list[str]:
+    """A plan's modules of LLVM IR for this computer."""
     here = host()
-    return emit_module(plan, here.triple, here.features, here.vector_bits)
+    return emit_modules(plan, here.triple, here.features, here.vector_bits)
 
 
 def launch_of(layout: Layout, extent: Extent, blocks: int | None = None, pairs: int | None = None) -> Launch:

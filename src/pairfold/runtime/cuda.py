@@ -321,12 +321,13 @@ class Kernel:
         )
         code = cache.load(name)
         if code is None:
-            code = compile_ptx(emit_module(plan, features), capability).encode()
+            code = [compile_ptx(emit_module(plan, features), capability).encode()]
             cache.store(name, code)
+        (ptx,) = code
         d = _driver()
-        status, self._library = d.cuLibraryLoadData(code + b"\0", None, None, 0, None, None, 0)
+        status, self._library = d.cuLibraryLoadData(ptx + b"\0", None, None, 0, None, None, 0)
         if status == d.CUresult.CUDA_ERROR_UNSUPPORTED_PTX_VERSION:
-            version = code.split(b".version", 1)[1].split(None, 1)[0].decode()
+            version = ptx.split(b".version", 1)[1].split(None, 1)[0].decode()
             needed = RELEASES.get((int(version.split(".")[0]), int(version.split(".")[1])), "a later release")
             there = _check(d.cuDriverGetVersion(), "the driver does not tell its version")
             raise CudaError(

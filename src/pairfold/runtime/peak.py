@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from ..codegen.peak import INSTRUCTIONS, emit_peak
 from . import threads
-from .compile import Loaded, compile_object, host
+from .compile import Loaded, compile_objects, host
 
 TASKS = 64  # a thread
 ROUNDS = 5  # of which the best counts: what else the computer does is no part of its limit
@@ -18,7 +18,7 @@ ROUNDS = 5  # of which the best counts: what else the computer does is no part o
 @lru_cache(maxsize=1)
 def _loaded() -> Loaded:
     here = host()
-    return Loaded(compile_object(emit_peak(here.triple, here.features, here.vector_bits)))
+    return Loaded(compile_objects([emit_peak(here.triple, here.features, here.vector_bits)]))
 
 
 @lru_cache(maxsize=64)
