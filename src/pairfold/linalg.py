@@ -139,8 +139,6 @@ def nystrom(K: Any, alpha: Any, rank: int | None = None, landmarks: Any = None, 
     n = matrix.shape[-1]
     if matrix.shape[-2] != n:
         raise ValueError(f"nystrom takes a square matrix, not one of shape {matrix.shape}")
-    if matrix._mask is not None:
-        raise ValueError("nystrom picks columns, which a masked matrix has not: solve each block by itself, or without a preconditioner")
     backend, wide = backend_of(matrix._an_array()), "complex128" if matrix._complex else "float64"
 
     def widened(array: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..arrays import is_array, on_host
+from ..arrays import backend_of, is_array, on_host
 from ..formula.graph import Node
 from ..reductions import Masked, Reduction
 from ..runtime.pattern import Pattern
@@ -67,6 +67,26 @@ class Mask:
         )
         made.ranges, made.beside = None if ranges is None else (*ranges[3:6], *ranges[:3]), self.beside and self.beside.T
         return made
+
+    def picked(self, rows: Any, columns: Any) -> Mask:
+        """That of some rows and columns, a range or an array of their numbers each."""
+        places, orders = [], []
+        for key, order, pattern in zip((rows, columns), self.orders, (self.pattern, self.pattern.T), strict=True):
+            place = np.arange(key.start, key.stop, key.step) if isinstance(key, range) else on_host(key).reshape(-1)
+            if order is not None:  # those of a block one after the other, in the order that they have now
+                place = np.argsort(on_host(order))[place]
+                own = np.argsort(pattern.owner(place), kind="stable")
+                place, order = place[own], backend_of(order).indices(own, order)
+            places.append(place)
+            orders.append(order)
+        condition, test = self.condition, self.test
+        return Mask(
+            self.pattern.picked(places[0]).T.picked(places[1]).T,
+            None if condition is None else condition._sub(rows, columns),
+            ("picked", self.name, *(place.tobytes() for place in places)),
+            (orders[0], orders[1]),
+            None if test is None else lambda: test()._sub(rows, columns),
+        )
 
     def __and__(self, other: Mask) -> Mask:
         """The pairs that both have. Where rows are reordered one has the blocks, which others cannot be cut along, and one is a test."""
@@ -328,7 +348,7 @@ class Masks(Symbolic):
 def _has_ranges(name: tuple[Any, ...]) -> bool:
     """Whether ranges are part of the mask of that name."""
     kind, *parts = name
-    return kind == "ranges" or kind in ("and", "transposed") and any(map(_has_ranges, parts))
+    return kind == "ranges" or kind in ("and", "transposed", "picked") and any(_has_ranges(p) for p in parts if isinstance(p, tuple))
 
 
 def _product(a: Any, b: Any) -> Any:

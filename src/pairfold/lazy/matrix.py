@@ -87,11 +87,8 @@ class Matrix(Folds):
         batch, r, c = keys[:rows], keys[rows], keys[columns]
         component = keys[inner] if self._inner else range(0)
         picked: Any = self._components(component) if self._inner else self
-        if self._mask is not None:
-            whole_rows, whole_columns = (isinstance(k, range) and k == range(n) for k, n in zip((r, c), self._outer_lengths(), strict=True))
-            if not (whole_rows and whole_columns) or between or behind:
-                raise ValueError(f"rows and columns of a masked matrix {self.shape} are not picked: index first, then mask what is left")
-            return picked._batches(batch)
+        if self._mask is not None and between:
+            raise IndexError(f"the rows of a masked matrix {self.shape} are no batches: take some of them, K[2:5], or K.dense()")
         pairs = not isinstance(r, range) and not isinstance(c, range) and not _crossed(r, c)
         of_batches = sum(k is not None and is_points(k) for k in batch)
         others = is_points(r) or is_points(c)
@@ -100,12 +97,14 @@ class Matrix(Folds):
         if pairs:
             if between or behind:
                 raise IndexError("a new axis beside the indices of pairs: index first, then add it to the array")
-            return picked._entries(batch, r, c) if of_batches else picked._batches(batch)._entries([], r, c)
+            whole = picked._unmasked()
+            entries = whole._entries(batch, r, c) if of_batches else whole._batches(batch)._entries([], r, c)
+            return entries if self._mask is None else picked._where_there(entries, self._mask.at(on_host(r), on_host(c)))
         picked = picked._batches(batch)._sub(r, c)
         if isinstance(r, int) or isinstance(c, int):
-            whole = slice(None)
-            taken = [0 if isinstance(r, int) else whole, *[None] * between, 0 if isinstance(c, int) else whole, *[None] * behind]
-            return picked.dense()[(Ellipsis, *taken, *[whole] * picked._inner)]
+            every = slice(None)
+            taken = [0 if isinstance(r, int) else every, *[None] * between, 0 if isinstance(c, int) else every, *[None] * behind]
+            return picked.dense()[(Ellipsis, *taken, *[every] * picked._inner)]
         if between > 1 or behind > (not picked._inner):
             raise IndexError(f"a new axis of {self.shape} stands in front, between rows and columns, or at the end as the inner axis")
         if behind:
@@ -275,15 +274,18 @@ class Matrix(Folds):
                 key = key.reshape(-1)
             keys[axis] = key
             lengths.append(None if own is None and isinstance(key, range) and key == range(1) else len(key))
-        return self._changed(
+        made = self._changed(
             lambda leaf: leaf if leaf.axis == "p" else Leaf(_take(leaf.value, keys[leaf.axis], 1), leaf.axis),
             self._batch,
             (lengths[0], lengths[1]),
         )
+        if self._mask is not None and not all(_is_whole(key, n) for key, n in zip(keys.values(), self._outer_lengths(), strict=True)):
+            made._mask = self._mask.picked(keys["i"], keys["j"])
+        return made
 
     def _batches(self, keys: Sequence[Key | None]) -> Any:
         """Some batches, and new axes among them."""
-        if all(isinstance(k, range) and k == range(n) for k, n in zip(keys, self._batch, strict=False)) and len(keys) == len(self._batch):
+        if len(keys) == len(self._batch) and all(map(_is_whole, keys, self._batch)):
             return self
         if any(k is not None and is_points(k) and k.ndim > 1 for k in keys):
             raise IndexError("an array of indices of batches has one axis")
@@ -357,6 +359,11 @@ class Matrix(Folds):
         return self._with(apply("concat", *parts) if len(parts) > 1 else parts[0], True)
 
 
+def _is_whole(key: Key | None, length: int) -> bool:
+    """Whether a key picks all of an axis as it is."""
+    return isinstance(key, range) and key == range(length)
+
+
 def _crossed(rows: Key, columns: Key) -> bool:
     """Whether arrays of indices broadcast to all pairs of the two, as those of ``np.ix_``."""
     if not is_points(rows) or not is_points(columns):
@@ -369,7 +376,7 @@ def _take(value: Any, key: Key, behind: int) -> Any:
     after = [slice(None)] * behind
     if not isinstance(key, range):
         return value[(Ellipsis, key, *after)]
-    if key == range(value.shape[value.ndim - 1 - behind]):
+    if _is_whole(key, value.shape[value.ndim - 1 - behind]):
         return value
     if key.step > 0:
         return value[(Ellipsis, slice(key.start, key.stop, key.step), *after)]

@@ -149,13 +149,17 @@ class Pattern:
         """The pattern of the transposed matrix."""
         return _cut(self.columns, np.repeat(self.rows, np.diff(self.slices), axis=0), (self.shape[1], self.shape[0]))
 
+    def owner(self, rows: np.ndarray) -> np.ndarray:
+        """In which range each of these rows is."""
+        return np.searchsorted(self.rows[:, 1], rows, side="right")
+
     def holds(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         """Which of these pairs take part, of bool."""
         if not len(self.columns):
             return np.zeros(rows.shape, dtype=bool)
         line = self.shape[1] + 1  # so that the ranges of all rows are one increasing sequence
         starts = self.columns[:, 0] + np.repeat(np.arange(len(self.rows)) * line, np.diff(self.slices))
-        owner = np.searchsorted(self.rows[:, 1], rows, side="right")
+        owner = self.owner(rows)
         last = np.searchsorted(starts, columns + owner * line, side="right") - 1  # range that does not begin beyond
         return (last >= self.slices[owner]) & (columns < self.columns[last, 1])
 
@@ -166,7 +170,7 @@ class Pattern:
         line = self.shape[1] + 1  # so that the ranges of all stretches of rows are one increasing sequence
         sides = []
         for side in (self, other):
-            owner = np.searchsorted(side.rows[:, 1], stretches[:, 0], side="right")
+            owner = side.owner(stretches[:, 0])
             counts = np.diff(side.slices)[owner]
             start = np.repeat(np.arange(len(stretches)) * line, counts)
             sides.append(side.columns[_runs(side.slices[owner], counts)] + start[:, None])
@@ -178,6 +182,16 @@ class Pattern:
         stretch = both[:, 0] // line
         slices = np.concatenate([[0], np.cumsum(np.bincount(stretch, minlength=len(stretches)))])
         return _in_order(stretches, slices, both - (stretch * line)[:, None], self.shape)
+
+    def picked(self, rows: np.ndarray) -> Pattern:
+        """The pattern of these rows, in this order."""
+        owner = self.owner(rows)
+        edges = np.flatnonzero(np.diff(owner, prepend=-1, append=-1)) if len(owner) else np.zeros(1, np.int64)
+        owner = owner[edges[:-1]]
+        counts = np.diff(self.slices)[owner]
+        slices = np.concatenate([[0], np.cumsum(counts)])
+        columns = self.columns[_runs(self.slices[owner], counts)]
+        return Pattern(np.stack([edges[:-1], edges[1:]], axis=1), slices, columns, (len(rows), self.shape[1]))
 
     def of_rows(self, start: int, stop: int) -> Pattern:
         """The pattern of some rows, numbered from 0."""
