@@ -477,3 +477,14 @@ def test_products_asked_for_again(kind, random):
         B = give(random.random((7, 1)), kind, "float32").requires_grad_()
         (K @ B).sum().backward()
         np.testing.assert_allclose(B.grad, dense.sum(0)[:, None], rtol=2e-6)
+
+
+@pytest.mark.parametrize("value", [1e200, -1e155, 1e154, np.inf, np.nan])
+def test_variances_of_large_numbers(value):
+    """inf where squares are too large, as NumPy's; nan where the mean is."""
+    x, y = np.array([value, 1.0, 2.0, -value]), np.array([1.0, 2.0, 1e10])
+    dense = x[:, None] * y
+    with np.errstate(all="ignore"):
+        for axis in (0, 1, None):
+            np.testing.assert_allclose((Vi(x) * Vj(y)).var(axis=axis), dense.var(axis=axis), rtol=1e-12)
+            np.testing.assert_allclose((Vi(x) * Vj(y)).std(axis=axis), dense.std(axis=axis), rtol=1e-12)

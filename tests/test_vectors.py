@@ -255,6 +255,7 @@ def test_there_and_back(data):
         (lambda x, y: from_string("X", X=Vi(x * 1j)), TypeError, "formulas in KeOps's syntax are of real numbers"),
         (lambda x, y: from_string(3), TypeError, "from_string takes a text, not int"),
         (lambda x, y: (Vi(x) - Vj(y)).to_keops(X=Vi(x + 0)), ValueError, "was not made from X"),
+        (lambda x, y: (Vi(x) - Vj(y)).tril().to_keops(), ValueError, "a mask is no part of a formula"),
     ],
 )
 def test_errors_of_strings(make, error, message):

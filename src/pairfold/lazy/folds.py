@@ -372,8 +372,9 @@ class Folds(Symbolic):
         rest, total = both[..., :half], both[..., half:]
         if self._mask is not None and not (self._inner and INNER not in axes):
             n = n[..., None]
-        found = total - _over(rest * rest, n)
-        found = _over(self._kind.backend.module.maximum(found, found * 0), (n - off) * (n > off))  # type: ignore[union-attr]
+        module = self._kind.backend.module  # type: ignore[union-attr]
+        found = total - module.where(module.isfinite(total), _over(rest * rest, n), 0)  # inf where squares are too large, not nan
+        found = _over(module.where(found < 0, 0, found), (n - off) * (n > off))
         return self._finished(found if self._inner and INNER not in axes else found[..., 0], axes, keepdims)
 
     @both_spellings

@@ -153,6 +153,11 @@ class Symbolic(Solvable):
     def to_keops(self, /, **names: LazyTensor) -> str:
         """The formula in KeOps's textual syntax, with variables as ``Var(index, dimension, category)``, or by the names they are given.
 
+        Raises
+        ------
+        ValueError
+            Where self was not made from what has a name; or is masked, which no formula says.
+
         Examples
         --------
         >>> import numpy as np
@@ -164,6 +169,8 @@ class Symbolic(Solvable):
         >>> K.to_keops(X=x, Y=y)
         'Exp(-SqDist(X,Y)/IntCst(2))'
         """
+        if self._mask is not None:
+            raise ValueError("a mask is no part of a formula: write that of the whole matrix, and mask what is made of it again")
         called = {}
         for name, lazy in names.items():
             axis, number, *rest = lazy.formula.attrs if lazy.formula.op.name == "var" else ("", -1)
