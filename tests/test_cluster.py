@@ -183,11 +183,17 @@ def test_ranges_of_a_matrix(rows, columns, kind, seed):
         (lambda x, l: cluster.grid_cluster(x, "a"), ValueError, ["size", "'a'"]),
         (lambda x, l: cluster.from_matrix(l, l, l), ValueError, ["ranges_i", "(clusters, 2)", "(5,)"]),
         (lambda x, l: cluster.from_matrix([[0, 3]], [[0, 5]], np.ones((2, 1), bool)), ValueError, ["1 clusters of rows", "(2, 1)"]),
-        (lambda x, l: cluster.from_matrix([[0, 3]], [[5, 0]], np.ones((1, 1), bool)), ValueError, ["ranges_j", "before they begin"]),
+        (lambda x, l: cluster.from_matrix([[0, 3]], [[5, 0]], np.ones((1, 1), bool)), ValueError, ["ranges_j", "one beyond the last"]),
         (lambda x, l: cluster.from_matrix([[0.0, 3.0]], [[0, 5]], np.ones((1, 1), bool)), TypeError, ["ranges_i", "float64"]),
         (lambda x, l: cluster.cluster_centroids(x, l, weights_c=np.ones(3)), ValueError, ["weights_c", "no weights"]),
         (lambda x, l: cluster.cluster_ranges(l * 10**15), MemoryError, ["label up to 2000000000000000", "bytes"]),
         (lambda x, l: cluster.sort_clusters([0.0, 1.0], l), TypeError, ["array of points", "float"]),
+        (lambda x, l: cluster.from_matrix([[-1, 3]], [[0, 5]], np.ones((1, 1), bool)), ValueError, ["ranges_i", "from 0 on"]),
+        (lambda x, l: cluster.from_matrix([[0, 3]], [[0, 5]], np.ones((1, 1))), TypeError, ["keep", "bool", "float64"]),
+        (lambda x, l: cluster.swap_axes((1, 2, 3)), ValueError, ["six arrays", "(1, 2, 3)"]),
+        (lambda x, l: cluster.swap_axes(3), ValueError, ["six arrays", "3"]),
+        (lambda x, l: cluster.cluster_ranges_centroids(x, l, min_weight="a"), ValueError, ["min_weight", "'a'"]),
+        (lambda x, l: cluster.cluster_ranges_centroids(x, l, min_weight=np.nan), ValueError, ["min_weight", "nan"]),
     ],
 )  # fmt: skip
 @pytest.mark.filterwarnings("ignore:divide by zero", "ignore:invalid value")

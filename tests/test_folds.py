@@ -488,3 +488,16 @@ def test_variances_of_large_numbers(value):
         for axis in (0, 1, None):
             np.testing.assert_allclose((Vi(x) * Vj(y)).var(axis=axis), dense.var(axis=axis), rtol=1e-12)
             np.testing.assert_allclose((Vi(x) * Vj(y)).std(axis=axis), dense.std(axis=axis), rtol=1e-12)
+
+
+@pytest.mark.parametrize("axis", [0, 1, (0, 1), None])
+@pytest.mark.parametrize("mask", [lambda K: K, lambda K: K.tril(3)], ids=["whole", "tril"])
+def test_kept_axes_of_long_weights(mask, axis, random):
+    """Whose components, not the matrix's, are the last axis."""
+    x, y, w = random.random((5, 3)), random.random((7, 3)), random.random((7, 2))
+    K = mask(Vi(x) | Vj(y))
+    for name in ("logsumexp", "sumsoftmaxweight"):
+        found = getattr(K, name)(axis=axis, weight=Vj(w))
+        kept = getattr(K, name)(axis=axis, weight=Vj(w), keepdims=True)
+        assert kept.shape == (*np.empty((5, 7)).sum(axis=axis, keepdims=True).shape, 2)
+        np.testing.assert_array_equal(kept.reshape(found.shape), found)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from unittest import mock
 
 import numpy as np
@@ -813,3 +815,27 @@ def test_indices_of_what_has_a_gradient(method):
         wanted[0, 1] = -1  # the first row has one pair alone
     assert not found.requires_grad
     np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("kind", ["numpy", "torch"])
+@pytest.mark.parametrize("name", ["tril", "band", "labels", "blocks", "ranges", "labels and band", "blocks and labels", "picked"])
+def test_masks_travel(name, kind, random):
+    """To other processes, where they follow and are followed by others."""
+    x, y = random.random((30, 2)), random.random((20, 2))
+    to = np.asarray if kind == "numpy" else torch.tensor
+    K, there = masked("labels" if name == "picked" else name, Vi(to(x)) | Vj(to(y)), random)
+    full = x @ y.T
+    if name == "picked":
+        K, there, full = K[3:, ::2].T, there[3:, ::2].T, full[3:, ::2].T
+    for other in (copy.deepcopy(K), pickle.loads(pickle.dumps(K))):
+        np.testing.assert_array_equal(other.dense(), K.dense())
+        check(other.triu(-5), full, np.triu(there, -5))
+
+
+@pytest.mark.parametrize("labels", [np.array(list("abcab")), np.array([0.5, 1, 2, 0, 1]), np.array([None] * 5), torch.ones(5)])
+def test_labels_are_whole_numbers(labels):
+    K = Vi(np.ones(5)) * Vj(np.ones(5))
+    with pytest.raises(TypeError, match="same_label takes whole numbers as labels, not .*numpy.unique"):
+        K.same_label(np.zeros(5, int), labels)
+    with pytest.raises(TypeError, match="tril takes whole numbers, not array"):
+        K.tril(np.array([1]))

@@ -344,3 +344,26 @@ def test_complex_matrices(kind):
         close(lazy.diagonal(1), diagonal.swapaxes(-1, -2) if whole else diagonal)
         close(lazy.trace(), np.trace(full, 0, 1, 2))
     close((LazyTensor(to(z)) * LazyTensor(to(w)))[..., [2, 0]], (z * w)[..., [2, 0]])
+
+
+@pytest.mark.parametrize("kind", ["numpy", "torch"])
+@pytest.mark.parametrize("inner", [False, True])
+def test_pairs_behind_a_number(inner, kind, random):
+    """Which stands apart from their indices: NumPy then has the axis of the pairs first, PyTorch last."""
+    x, y = random.random((2, 3, 9, 1, 2)), random.random((2, 3, 1, 8, 2))
+    K = LazyTensor(give(x, kind)) * LazyTensor(give(y, kind))
+    K, full = (K, x * y) if inner else (K.sum(-1), (x * y).sum(-1))
+    full = give(full, kind)
+    i, j, k, l = [1, 2], [3, 4], np.array([[1], [2]]), np.array([[3, 4], [4, 5]])
+    for key in (
+        np.s_[0, :, i, j],
+        np.s_[:, 0, i, j],
+        np.s_[0, 0, i, j],
+        np.s_[1, :, k, l],
+        np.s_[:, :, i, j],
+        np.s_[1, :2, i, j],
+        np.s_[None, 0, :, i, j],
+    ):
+        found, want = K[key], full[key]
+        assert found.shape == want.shape
+        close(found, want)

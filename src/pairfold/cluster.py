@@ -30,7 +30,7 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import backend_of, is_array, on_host
+from .arrays import backend_of, is_array, number, on_host
 from .arrays.base import COMPLEX, INTEGERS
 from .runtime import memory
 
@@ -272,6 +272,9 @@ def cluster_ranges_centroids(x: Any, lab: Any, weights: Any = None, min_weight: 
     >>> ranges.tolist(), centroids.round(4).tolist(), total.tolist()
     ([[0, 2], [2, 5]], [[0.1667], [2.75]], [1.5, 12.0])
     """
+    least = number(min_weight)
+    if not isinstance(least, (int, float)) or isinstance(least, bool) or not 0 <= least < math.inf:
+        raise ValueError(f"cluster_ranges_centroids: min_weight is a finite number, 0 or more, not {min_weight!r}")
     x, lab = _points("cluster_ranges_centroids", x), _labels("cluster_ranges_centroids", lab, len(x))
     _alike("cluster_ranges_centroids", x=x, lab=lab, weights=weights)
     weights = None if weights is None else _weights("cluster_ranges_centroids", weights, len(x))
@@ -281,7 +284,7 @@ def cluster_ranges_centroids(x: Any, lab: Any, weights: Any = None, min_weight: 
     if weights is None:
         totals = backend.cast(counts, kind)
     else:
-        weights = backend.cast(weights, kind).clip(min_weight)
+        weights = backend.cast(weights, kind).clip(least)
         totals = backend.sum_by(weights[:, None], lab, len(counts))[:, 0]
     return _ranges(counts), _means(x, lab, counts if weights is None else totals, weights), totals
 
@@ -331,14 +334,16 @@ def from_matrix(ranges_i: Any, ranges_j: Any, keep: Any) -> tuple[Any, ...]:
         kind = backend_of(ranges).dtype(ranges)
         if len(ranges) and kind not in INTEGERS:
             raise TypeError(f"from_matrix: {name} must be whole numbers, not {kind}: convert them, e.g. to int64")
-        if bool((ranges[:, 0] > ranges[:, 1]).any()):
-            raise ValueError(f"from_matrix: {name} are a first number and one beyond the last, but some end before they begin")
+        if bool((ranges[:, 0] > ranges[:, 1]).any()) or bool((ranges[:, 0] < 0).any()):
+            raise ValueError(f"from_matrix: {name} are a first number, from 0 on, and one beyond the last, but some are not")
     if tuple(keep.shape) != (len(ranges_i), len(ranges_j)):
         raise ValueError(
             f"from_matrix: keep must say for each of {len(ranges_i)} clusters of rows and {len(ranges_j)} of columns whether they meet, "
             f"but has shape {tuple(keep.shape)}"
         )
     backend = backend_of(keep)
+    if backend.dtype(keep) not in (*INTEGERS, "bool"):
+        raise TypeError(f"from_matrix: keep must be of bool, not {backend.dtype(keep)}: say keep != 0")
     keep = keep != 0
 
     def of_rows(rows: Any, columns: Any, keep: Any) -> tuple[Any, Any, Any]:
@@ -357,7 +362,11 @@ def swap_axes(ranges: Sequence[Any] | None) -> tuple[Any, ...] | None:
     >>> swap_axes(("ranges_i", "slices_i", "redranges_j", "ranges_j", "slices_j", "redranges_i"))
     ('ranges_j', 'slices_j', 'redranges_i', 'ranges_i', 'slices_i', 'redranges_j')
     """
-    return None if ranges is None else (*ranges[3:6], *ranges[0:3])
+    if ranges is None:
+        return None
+    if not isinstance(ranges, (tuple, list)) or len(ranges) != 6:
+        raise ValueError(f"swap_axes takes the six arrays of a matrix's ranges, or None, not {ranges!r}")
+    return (*ranges[3:6], *ranges[0:3])
 
 
 def _alike(name: str, **given: Any) -> None:

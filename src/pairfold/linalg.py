@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import backend_of, is_array
+from .arrays import backend_of, is_array, number
 from .arrays.base import INTEGERS
 from .krylov import ConvergenceWarning
 from .lazy import LinearOperator, diag, identity
 from .lazy.linear import linear
 from .lazy.operators import product
+from .lazy.parameters import whole_number
 from .lazy.solvable import Info, part_of
 from .lazy.symbolic import Symbolic
 
@@ -24,6 +25,7 @@ __all__ = ["ConvergenceWarning", "Info", "cg", "linear", "minres", "nystrom"]
 
 # Directions in which the approximation has less than this part of α make no difference.
 NEGLIGIBLE = 0.1
+INDEFINITE = 1e-8  # a negative eigenvalue of more than this part of all is no rounding
 ENTRIES_AT_ONCE = 1 << 22
 
 
@@ -111,6 +113,8 @@ def nystrom(K: Any, alpha: Any, rank: int | None = None, landmarks: Any = None, 
     ------
     ValueError
         Where alpha is not positive, or there are not so many columns.
+    numpy.linalg.LinAlgError
+        Where K shows that it is not positive semidefinite.
 
     References
     ----------
@@ -132,9 +136,10 @@ def nystrom(K: Any, alpha: Any, rank: int | None = None, landmarks: Any = None, 
     """
     if not isinstance(K, Symbolic):
         raise TypeError(f"nystrom takes a LazyTensor, whose columns it picks, not {K!r}")
-    alpha = float(alpha)
-    if not alpha > 0:
-        raise ValueError(f"nystrom needs a positive alpha, which bounds the eigenvalues from below, not {alpha}")
+    alpha = number(alpha.reshape(()) if is_array(alpha) and math.prod(alpha.shape) == 1 else alpha)
+    alpha = float(backend_of(alpha).to_numpy(alpha)) if is_array(alpha) and alpha.ndim == 0 else alpha
+    if not isinstance(alpha, (int, float)) or not 0 < alpha < math.inf:
+        raise ValueError(f"nystrom needs a positive alpha, one finite number that bounds the eigenvalues from below, not {alpha!r}")
     matrix: Any = part_of(K)
     n = matrix.shape[-1]
     if matrix.shape[-2] != n:
@@ -152,6 +157,8 @@ def nystrom(K: Any, alpha: Any, rank: int | None = None, landmarks: Any = None, 
     module = backend.module
     # K is about B B*, where B are the columns times the inverse root of the matrix among the landmarks.
     values, vectors = module.linalg.eigh(backend.cast(columns[..., chosen, :].dense(), wide))
+    if bool((values[..., 0] < -INDEFINITE * abs(values).sum(-1)).any()):
+        raise np.linalg.LinAlgError("nystrom needs a positive semidefinite matrix, but among the landmarks there are negative eigenvalues")
     least = module.maximum(values[..., -1:] * (m * eps), values[..., -1:] * 0 + NEGLIGIBLE * alpha * m / n)
     there = values > least
     few = max(1, int(there.sum(-1).max()))
@@ -175,11 +182,15 @@ def nystrom(K: Any, alpha: Any, rank: int | None = None, landmarks: Any = None, 
 
 def _landmarks(n: int, rank: int | None, landmarks: Any, seed: int) -> np.ndarray:
     if landmarks is not None:
+        if rank is not None:
+            raise ValueError("nystrom takes a rank or landmarks, not both")
         found = backend_of(landmarks).to_numpy(landmarks) if is_array(landmarks) else np.asarray(landmarks)
         if found.ndim != 1 or found.dtype.kind not in "iu" or not len(found):
             raise ValueError(f"landmarks must be the numbers of columns, an array (rank,) of int, not {landmarks!r}")
         return found
-    rank = min(n, math.ceil(2 * math.sqrt(n))) if rank is None else rank
+    rank = min(n, math.ceil(2 * math.sqrt(n))) if rank is None else whole_number("nystrom's rank", rank)
+    if whole_number("nystrom's seed", seed) < 0:
+        raise ValueError(f"nystrom takes a seed from 0 on, not {seed}")
     if not 1 <= rank <= n:
         raise ValueError(f"nystrom with rank {rank}: it must lie between 1 and {n}, the number of columns")
     return np.sort(np.random.default_rng(seed).choice(n, rank, replace=False))

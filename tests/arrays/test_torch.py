@@ -73,6 +73,48 @@ def pick(which, parts):
 CASES = [(n, w) for n in REDUCTIONS for w in ("matrix", "vector") if (n, w) != ("sumsoftmaxweight", "vector")]
 
 
+FOLDS = {
+    "sum": lambda K: K.sum(1),
+    "all": lambda K: K.sum(),
+    "mean": lambda K: K.mean(0),
+    "max": lambda K: K.max(1) if isinstance(K, LazyTensor) else K.max(1)[0],
+    "logsumexp": lambda K: K.logsumexp(1),
+    "dense": lambda K: K.dense() if isinstance(K, LazyTensor) else K,
+    "diagonal": lambda K: K.diagonal(1),
+    "at": lambda K: K.at(torch.tensor([0, 3]), torch.tensor([2, 2])) if isinstance(K, LazyTensor) else K[[0, 3], [2, 2]],
+    "tril": lambda K: K.tril().sum(1),
+}
+
+
+@pytest.mark.parametrize("name", FOLDS)
+def test_losses_of_absolute_values(name):
+    """The derivative of abs has one of zeros that PyTorch keeps no memory for."""
+    x, y = draw(M, D), draw(N, D, seed=1)
+
+    def through(K, x):
+        (first,) = torch.autograd.grad(FOLDS[name](K).abs().sum(), x, create_graph=True)
+        return (first, *torch.autograd.grad(first.square().sum(), x))
+
+    own, other = x.clone().requires_grad_(), x.clone().requires_grad_()
+    found = through((-((Vi(own) - Vj(y)) ** 2).sum(-1)).exp(), own)
+    for ours, wanted in zip(found, through((-((other[:, None] - y) ** 2).sum(-1)).exp(), other), strict=True):
+        torch.testing.assert_close(ours, wanted)
+
+
+def test_zeros_without_memory():
+    def zeros(*shape, dtype=torch.float64):
+        return torch._efficientzerotensor(shape, dtype=dtype)
+
+    y = draw(N, D, seed=1)
+    K = (-((Vi(y) - Vj(y)) ** 2).sum(-1)).exp()
+    assert torch.equal(K @ zeros(N), torch.zeros(N, dtype=torch.float64))
+    assert torch.equal(K @ zeros(N, dtype=torch.complex128), torch.zeros(N, dtype=torch.complex128))
+    assert torch.equal(K.solve(zeros(N), 0.1), torch.zeros(N, dtype=torch.float64))
+    torch.testing.assert_close((Vi(zeros(M, D)) - Vj(y)).abs().sum(-1).sum(1), y.abs().sum().expand(M))
+    torch.testing.assert_close(K.same_label(zeros(N, dtype=torch.int64), torch.zeros(N, dtype=torch.int64)).sum(1), K.sum(1))
+    torch.testing.assert_close(K.at(zeros(2, dtype=torch.int64), torch.tensor([0, 1])), K.dense()[0, :2])
+
+
 @pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize(("name", "which"), CASES)
 def test_first_and_second_derivatives(name, which, axis):

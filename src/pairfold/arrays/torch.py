@@ -103,7 +103,7 @@ class TorchBackend(Backend):
 
     def to_numpy(self, array: Any) -> np.ndarray:
         if not torch._C._are_functorch_transforms_active():
-            return array.detach().cpu().resolve_conj().resolve_neg().numpy()
+            return array.numpy(force=True)
         while torch._C._functorch.is_gradtrackingtensor(array):
             array = torch._C._functorch.get_unwrapped(array)
         if torch._C._functorch.is_batchedtensor(array):
@@ -198,7 +198,7 @@ class TorchBackend(Backend):
                 device,
                 accurate.fast_math,
                 blocks,
-                *[(type(a), a.dtype, a.shape, a.stride(), a.is_neg()) for a in arrays],
+                *[(type(a), a.dtype, a.shape, a.stride(), a.is_neg() or a._is_zerotensor()) for a in arrays],
             )
             found = fold.calls.get(alike)
             if found is not None:
@@ -221,13 +221,13 @@ class TorchBackend(Backend):
             raise RuntimeError("batched gradients by is_grads_batched=True or vectorize=True are not supported: use torch.func.vmap")
         _refuse_tracers(arrays)
         if extent.pairs:
-            negated = any(a.is_neg() for a in arrays)
-            arrays = [a.resolve_neg() for a in arrays]  # kept until the kernel is done
+            plain = not any(a.is_neg() or a._is_zerotensor() for a in arrays)
+            arrays = [_in_memory(a) for a in arrays]  # kept until the kernel is done
             bits, queue = self.bits(arrays, dtype), _queue(outputs[0].device)
             operands = [self.operand(a, bool(v.axes), extent.batch) for a, v in zip(arrays, fold.variables, strict=True)]
             fold.run(operands, [o.data_ptr() for o in outputs], extent, bits, dtype, queue, pattern)
             # Of integers the numbers themselves decide how many bits are computed with.
-            if alike and queue and not negated and all(type(a) in PLAIN and a.is_floating_point() for a in arrays):
+            if alike and queue and plain and all(type(a) in PLAIN and a.is_floating_point() for a in arrays):
                 one = fold.call_on_gpu(operands, extent, bits, dtype, queue, pattern)
                 if one is not None:
                     fold.calls[alike] = one, [(tuple(o.shape), o.dtype) for o in outputs]
@@ -241,6 +241,13 @@ class TorchBackend(Backend):
             for output, value in zip(outputs, fold.of_nothing(), strict=True):
                 output[..., empty, :] = torch.tensor(value, dtype=output.dtype, device=output.device)
         return tuple(outputs)
+
+
+def _in_memory(array: Any) -> Any:
+    """A tensor whose numbers lie in memory as they are: PyTorch's own derivatives make some of zeros without any, and some whose signs
+    are turned when they are read.
+    """
+    return torch.zeros_like(array, memory_format=torch.contiguous_format) if array._is_zerotensor() else array.resolve_neg()
 
 
 def _in_other_hands(arrays: Sequence[Any]) -> bool:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .tensor import LazyTensor
 
 
+MOST_DECIMALS = 308  # whose power of ten is a float64
 # What gives 1 or 0.
 TRUTH = {"lt", "le", "gt", "ge", "eq", "ne", "logical_and", "logical_or", "logical_not", "isnan"}
 
@@ -271,8 +272,11 @@ class Elementwise(Symbolic):
     sinc = sinxdivx
 
     def round(self, decimals: int = 0) -> LazyTensor:
-        """The value rounded to a number of decimals, ties to even, as NumPy does."""
-        return self._apply("round", attrs=(whole_number("round", decimals),))
+        """The value rounded to a number of decimals, -308 to 308, ties to even, as NumPy does."""
+        decimals = whole_number("round", decimals)
+        if abs(decimals) > MOST_DECIMALS:
+            raise ValueError(f"round takes from {-MOST_DECIMALS} to {MOST_DECIMALS} decimals, not {decimals}")
+        return self._apply("round", attrs=(decimals,))
 
     def atan2(self, other: Any) -> LazyTensor:
         """The angle of the point (other, self), pair by pair."""

@@ -63,6 +63,8 @@ class Explained(Folds):
         """
         import inspect
 
+        if not isinstance(reduction, str):
+            raise TypeError(f"reduction is the name of a method, such as 'sum', not {reduction!r}")
         method = getattr(self, {"@": "__matmul__"}.get(reduction, reduction), None)
         if callable(method) and (reduction == "@" or not reduction.startswith("_")):
             try:

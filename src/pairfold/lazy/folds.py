@@ -249,7 +249,7 @@ class Folds(Symbolic):
         """A result with the axes that were reduced put back, of length 1; the last of them has the `places` that are left of it."""
         batch = [1 if BATCH in axes else n for n in self._batch]
         lengths = [1 if axis in axes or n is None else n for axis, n in enumerate(self._lengths)]
-        lengths += [1 if INNER in axes else self._dim] if self._inner else []
+        lengths += [1 if INNER in axes else result.shape[-1]] if self._inner else []  # weights may have more components than self
         lengths[max(axes)] = places
         return result.reshape(*batch, *lengths)
 
@@ -353,7 +353,7 @@ class Folds(Symbolic):
         off: Any = number(ddof if ddof is not None else correction)
         if off is None:
             off = self._kind.backend.correction if self._kind else 0
-        if not isinstance(off, Real):
+        if not isinstance(off, Real) or off != off:
             raise TypeError(f"ddof (correction) is a number that the count of terms is lessened by, not {off!r}")
         off = float(off)  # NumPy's own would be computed with in their own type
         off = int(off) if off.is_integer() else off

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,12 +12,16 @@ from ..arrays import backend_of, is_array, on_host
 from ..formula.graph import Node
 from ..reductions import Masked, Reduction
 from ..runtime.pattern import Pattern
+from .parameters import whole_number
 from .symbolic import Leaf, Symbolic, merge
 
 if TYPE_CHECKING:
     from .tensor import LazyTensor
 
 BLOCK = 64  # rows for which bands share their columns, before the condition looks at each pair
+
+
+Test = Callable[[], Any]
 
 
 class Mask:
@@ -50,7 +55,7 @@ class Mask:
         condition: Any,
         name: tuple[Any, ...],
         orders: tuple[Any, Any] = (None, None),
-        test: Callable[[], Any] | None = None,
+        test: Test | None = None,
     ):
         self.pattern, self.condition, self.name, self.orders, self.test = pattern, condition, name, orders, test
 
@@ -63,7 +68,7 @@ class Mask:
             None if condition is None else condition.T,
             ("transposed", self.name),
             (self.orders[1], self.orders[0]),
-            None if test is None else lambda: test().T,
+            None if test is None else partial(_transposed, test),
         )
         made.ranges, made.beside = None if ranges is None else (*ranges[3:6], *ranges[:3]), self.beside and self.beside.T
         return made
@@ -85,13 +90,13 @@ class Mask:
             None if condition is None else condition._sub(rows, columns),
             ("picked", self.name, *(place.tobytes() for place in places)),
             (orders[0], orders[1]),
-            None if test is None else lambda: test()._sub(rows, columns),
+            None if test is None else partial(_picked, test, rows, columns),
         )
 
     def __and__(self, other: Mask) -> Mask:
         """The pairs that both have. Where rows are reordered one has the blocks, which others cannot be cut along, and one is a test."""
         mine, its = self.test, other.test
-        test = None if mine is None or its is None else lambda: mine() * its()
+        test = None if mine is None or its is None else partial(_both, mine, its)
         name = ("and", self.name, other.name)
         if self._reorders or other._reorders:
             blocks, others = (self, other) if self._reorders else (other, self)
@@ -170,11 +175,11 @@ class Masks(Symbolic):
         >>> np.allclose(K.tril().sum(axis=1), np.tril(np.exp(-abs(x[:, None] - y))).sum(axis=1))
         True
         """
-        return self._band("tril", None, _whole("tril", k))
+        return self._band("tril", None, whole_number("tril", k))
 
     def triu(self, k: int = 0) -> LazyTensor:
         """The pairs with j ≥ i + k, on and above a diagonal: see `tril`."""
-        return self._band("triu", -_whole("triu", k), None)
+        return self._band("triu", -whole_number("triu", k), None)
 
     def band(self, lower: int, upper: int) -> LazyTensor:
         """The pairs with i - lower ≤ j ≤ i + upper: `lower` diagonals below the main one and `upper` above. See `tril`."""
@@ -183,8 +188,8 @@ class Masks(Symbolic):
     def _band(self, name: str, lower: int | None, upper: int | None) -> LazyTensor:
         rows, columns = (1 if n is None else n for n in self._lengths)
         # Beyond a matrix's corners there are no more diagonals.
-        below = rows if lower is None else max(-columns, min(_whole(name, lower), rows))
-        above = columns if upper is None else max(-rows, min(_whole(name, upper), columns))
+        below = rows if lower is None else max(-columns, min(whole_number(name, lower), rows))
+        above = columns if upper is None else max(-rows, min(whole_number(name, upper), columns))
         starts = np.arange(0, rows, BLOCK)
         stops = np.minimum(starts + BLOCK, rows)
         ranges = np.stack([np.clip(starts - below, 0, columns), np.clip(stops + above, 0, columns)], axis=1)
@@ -195,7 +200,7 @@ class Masks(Symbolic):
         # The bounds are parameters, so that a band of another width is not compiled anew.
         first, last = (self._variable(np.array([bound]), "p") for bound in (-below, above))
         condition = (difference >= first) * (difference <= last)
-        return self._masked(Mask(pattern, condition, ("band", rows, columns, below, above), test=lambda: condition))
+        return self._masked(Mask(pattern, condition, ("band", rows, columns, below, above), test=partial(_itself, condition)))
 
     def same_label(self, rows: Any, columns: Any) -> LazyTensor:
         """The pairs whose row and column have the same label. Only blocks of equal labels are computed.
@@ -220,6 +225,8 @@ class Masks(Symbolic):
         sides = []
         for labels, length, what in zip((rows, columns), self._lengths, ("rows", "columns"), strict=True):
             own = on_host(labels)
+            if own.dtype.kind not in "iub" and own.size:
+                raise TypeError(f"same_label takes whole numbers as labels, not {own.dtype}: number them, e.g. by numpy.unique")
             if own.shape != (1 if length is None else length,):
                 raise ValueError(
                     f"same_label needs a label for each of the {length} {what} of {self.shape}, not an array of shape {own.shape}"
@@ -232,17 +239,8 @@ class Masks(Symbolic):
         column_ranges = np.stack([np.searchsorted(b, values, "left"), np.searchsorted(b, values, "right")], axis=1)
         pattern = Pattern.of(row_ranges, np.arange(1, len(values) + 1), column_ranges, (len(a), len(b)))
         orders = (self._index(order_i), self._index(order_j))
-
-        def same() -> LazyTensor:
-            """By the labels' places among those of the rows; -1 for labels that no row has."""
-            place_i, place_j = (np.searchsorted(values, own) for own in (a, b))
-            there = np.append(values, values[:1])[place_j] == b if len(values) else np.zeros(len(b), bool)
-            numbers = (place_i, order_i, "i"), (np.where(there, place_j, -1), order_j, "j")
-            mine, its = (self._variable(place[np.argsort(order)][:, None], axis) for place, order, axis in numbers)
-            return mine == its
-
         name = ("labels", a.tobytes(), b.tobytes(), order_i.tobytes(), order_j.tobytes())
-        return self._masked(Mask(pattern, None, name, orders, same))
+        return self._masked(Mask(pattern, None, name, orders, partial(_same, self, (a, order_i), (b, order_j))))
 
     def blocks(self, rows: Any, columns: Any, keep: Any = None) -> LazyTensor:
         """The pairs of some blocks, given by ranges of rows, ranges of columns and which of them meet. Others cost nothing.
@@ -345,6 +343,36 @@ class Masks(Symbolic):
         return self._kind.backend.indices(array, like)
 
 
+# Tests, which are pickled with their masks.
+
+
+def _itself(condition: LazyTensor) -> LazyTensor:
+    return condition
+
+
+def _transposed(test: Test) -> LazyTensor:
+    return test().T
+
+
+def _picked(test: Test, rows: Any, columns: Any) -> LazyTensor:
+    return test()._sub(rows, columns)
+
+
+def _both(test: Test, other: Test) -> LazyTensor:
+    return test() * other()
+
+
+def _same(matrix: Masks, rows: tuple[np.ndarray, np.ndarray], columns: tuple[np.ndarray, np.ndarray]) -> LazyTensor:
+    """Whether labels are the same, sorted ones and their order: by their places among those of the rows, -1 for those that no row has."""
+    (a, order_i), (b, order_j) = rows, columns
+    values = np.unique(a)
+    place_i, place_j = (np.searchsorted(values, own) for own in (a, b))
+    there = np.append(values, values[:1])[place_j] == b if len(values) else np.zeros(len(b), bool)
+    numbers = (place_i, order_i, "i"), (np.where(there, place_j, -1), order_j, "j")
+    mine, its = (matrix._variable(place[np.argsort(order)][:, None], axis) for place, order, axis in numbers)
+    return mine == its
+
+
 def _has_ranges(name: tuple[Any, ...]) -> bool:
     """Whether ranges are part of the mask of that name."""
     kind, *parts = name
@@ -354,9 +382,3 @@ def _has_ranges(name: tuple[Any, ...]) -> bool:
 def _product(a: Any, b: Any) -> Any:
     """Where both conditions hold, of which either may be None: that it always does."""
     return b if a is None else a if b is None else a * b
-
-
-def _whole(name: str, number: Any) -> int:
-    if isinstance(number, bool) or not hasattr(number, "__index__"):
-        raise TypeError(f"{name} takes whole numbers of diagonals, not {number!r}")
-    return int(number.__index__())

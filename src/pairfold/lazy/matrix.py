@@ -45,8 +45,8 @@ class Matrix(Folds):
         column, ``K[3]`` or ``K[:, 5]``, and a single entry are computed: they are arrays. ``None`` adds an axis: in front or among
         the batches, an inner one at the end, and ``K[:, None, :]`` makes each row a batch.
 
-        Where NumPy puts the axis of an index array first because a whole number stands apart from it, here it stays in its place, as
-        in PyTorch.
+        Where NumPy puts the axis of an index array first because a whole number stands apart from it, that of picked rows or columns
+        stays in its place, as in PyTorch; of pairs it is where the arrays' framework has it.
 
         Returns
         -------
@@ -99,7 +99,9 @@ class Matrix(Folds):
                 raise IndexError("a new axis beside the indices of pairs: index first, then add it to the array")
             whole = picked._unmasked()
             entries = whole._entries(batch, r, c) if of_batches else whole._batches(batch)._entries([], r, c)
-            return entries if self._mask is None else picked._where_there(entries, self._mask.at(on_host(r), on_host(c)))
+            if self._mask is not None:
+                entries = picked._where_there(entries, self._mask.at(on_host(r), on_host(c)))
+            return entries if of_batches else _in_front(entries, batch, max(k.ndim for k in (r, c) if k is not None), picked._inner)
         picked = picked._batches(batch)._sub(r, c)
         if isinstance(r, int) or isinstance(c, int):
             every = slice(None)
@@ -362,6 +364,15 @@ class Matrix(Folds):
 def _is_whole(key: Key | None, length: int) -> bool:
     """Whether a key picks all of an axis as it is."""
     return isinstance(key, range) and key == range(length)
+
+
+def _in_front(entries: Any, batch: Sequence[Key | None], axes: int, inner: bool) -> Any:
+    """The axes of index arrays first where NumPy puts them: behind a whole number among the batches that stands apart from them."""
+    numbers = [k for k, key in enumerate(batch) if isinstance(key, int)]
+    if not numbers or all(isinstance(key, int) for key in batch[numbers[0] :]) or not isinstance(entries, np.ndarray):
+        return entries
+    first = entries.ndim - axes - inner
+    return np.moveaxis(entries, range(first, first + axes), range(axes))
 
 
 def _crossed(rows: Key, columns: Key) -> bool:

@@ -84,7 +84,7 @@ class LinearOperator(Solvable):
 
     def _diagonal(self, like: Any, offset: int) -> Any:
         """The entries (i, i + offset)."""
-        raise TypeError(f"this diagonal of {self!r} takes all its entries: A.dense().diagonal()")
+        raise TypeError(f"this diagonal of {self!r} takes all its entries: A.dense().diagonal({offset}, -2, -1)")
 
     def _along(self, offset: int) -> tuple[int, int, int]:
         """The first row and the first column of a diagonal, and its length."""
@@ -156,6 +156,9 @@ class LinearOperator(Solvable):
             n = self.shape[-1]
             raise ValueError(f"A @ b: A has shape {self.shape}, so b must have shape ({n},) or ({n}, E), not {tuple(b.shape)}")
         b = readable(b)
+        kind = kind_of(b.real)
+        if self._kind is not None:
+            common(self._kind, kind)
         return self._times(b[:, None])[..., 0] if b.ndim == 1 else self._times(b)
 
     def __rmatmul__(self, b: Any) -> Any:

@@ -14,9 +14,12 @@ def whole_number(name: str, value: Any) -> int:
     TypeError
         Where it is none.
     """
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name} takes whole numbers, not {value!r}")
-    return int(value.__index__())
+    try:
+        if not isinstance(value, bool):
+            return int(value.__index__())
+    except (AttributeError, TypeError):  # arrays have an index where they are one whole number
+        pass
+    raise TypeError(f"{name} takes whole numbers, not {value!r}")
 
 
 def whole_numbers(name: str, value: Any) -> tuple[int, ...]:

@@ -136,8 +136,10 @@ class Solvable:
         given: tuple[Any, Any] = (tol, atol)
         tol, atol = (value.item() if is_array(value) and value.ndim == 0 else value for value in given)
         for name, value in (("tol", 0 if tol is None else tol), ("atol", atol)):
-            if isinstance(value, bool) or not isinstance(value, (int, float, np.floating, np.integer)) or not value >= 0:  # nan too
-                raise ValueError(f"{name} must be a number, 0 or more, not {value!r}")
+            if isinstance(value, bool) or not isinstance(value, (int, float, np.floating, np.integer)) or not 0 <= value < math.inf:
+                raise ValueError(f"{name} must be a finite number, 0 or more, not {value!r}")
+        if not isinstance(info, bool):
+            raise TypeError(f"info is True or False, not {info!r}")
         backend, vector = backend_of(b), b.ndim == 1
         alpha = _shifted_by(alpha, backend)
         own = _arrays_of(matrix, alpha)

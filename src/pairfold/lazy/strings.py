@@ -72,6 +72,9 @@ def _with_names(text: str, names: dict[str, Any]) -> LazyTensor:
 def _with_aliases(text: str, aliases: Sequence[str], arrays: tuple[Any, ...]) -> LazyTensor:
     if isinstance(aliases, str):
         raise TypeError(f"aliases are a list of texts, not the text {aliases!r}: write [{aliases!r}]")
+    for alias in aliases:
+        if not isinstance(alias, str):
+            raise TypeError(f"aliases are texts such as 'X = Vi(3)', not {alias!r}")
     (found,) = bind((text,), tuple(aliases), arrays)
     return found._with(found.formula, found.formula.dim > 1)
 

@@ -88,7 +88,10 @@ class Symbolic(Solvable):
             self._inner = False
             if isinstance(x, int) or (2 * x).is_integer() and abs(x) <= 4:
                 # Whole numbers and simple halves are part of the formula; other numbers may change without compiling anew.
-                self.formula, self.leaves = const(x), ()
+                try:
+                    self.formula, self.leaves = const(x), ()
+                except OverflowError:
+                    raise OverflowError(f"a whole number of {int(x).bit_length()} bits is larger than formulas are computed with") from None
             else:
                 magnitude = var("p", 0, 1, 1) if x == x else var("p", 0, 1)
                 self.formula, self.leaves = (-magnitude if x < 0 else magnitude), (Leaf(abs(x), "p"),)
@@ -173,6 +176,8 @@ class Symbolic(Solvable):
             raise ValueError("a mask is no part of a formula: write that of the whole matrix, and mask what is made of it again")
         called = {}
         for name, lazy in names.items():
+            if not isinstance(lazy, Symbolic):
+                raise TypeError(f"{name} is a LazyTensor that self was made from, not {lazy!r}")
             axis, number, *rest = lazy.formula.attrs if lazy.formula.op.name == "var" else ("", -1)
             place = next((k for k, leaf in enumerate(self.leaves) if number >= 0 and same(leaf, lazy.leaves[number])), None)
             if place is None:

@@ -135,6 +135,8 @@ def concat(tensors: Sequence[Any], axis: int = -1) -> LazyTensor:
     """
     if axis not in (-1, 2):
         raise ValueError(f"concat joins along the inner axis, -1 or 2, not along axis {axis}")
+    if not isinstance(tensors, (list, tuple)):
+        raise TypeError(f"concat takes a list of LazyTensors, not {tensors!r}")
     if not tensors:
         raise ValueError("concat takes at least one LazyTensor")
     only = tensors[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ..arrays import number
 from ..formula.graph import apply
 from ..formula.operators import extract
 from .parameters import whole_number, whole_numbers
@@ -224,6 +225,8 @@ class Vectors(Symbolic):
         >>> Vi(x).softdtw_sqdist(Vj(y), 1e-3).dense().round(3)
         array([[0., 3.]])
         """
+        if isinstance(number(gamma), (int, float)) and not number(gamma) > 0:
+            raise ValueError(f"softdtw_sqdist takes a gamma above 0, not {gamma!r}")
         return self._apply("softdtw_sqdist", other, gamma, inner=False)
 
     def cross(self, other: Any) -> LazyTensor:

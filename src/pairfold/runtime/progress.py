@@ -22,6 +22,8 @@ class progress:
 
     Raises
     ------
+    TypeError
+        Where `show` is neither.
     ImportError
         Where tqdm is not installed: ``pip install pairfold[progress]``.
 
@@ -33,12 +35,14 @@ class progress:
     """
 
     def __init__(self, show: bool = True):
+        if not isinstance(show, bool):
+            raise TypeError(f"progress takes True or False, not {show!r}")
         if show:
             try:
                 import tqdm  # noqa: F401  # here, where its absence can be understood, rather than in the middle of a call
             except ImportError:
                 raise ImportError("progress bars need tqdm: pip install 'pairfold[progress]'") from None
-        self._token = _shown.set(bool(show))
+        self._token = _shown.set(show)
 
     def __enter__(self) -> progress:
         return self
