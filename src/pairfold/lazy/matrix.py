@@ -101,7 +101,7 @@ class Matrix(Folds):
             entries = whole._entries(batch, r, c) if of_batches else whole._batches(batch)._entries([], r, c)
             if self._mask is not None:
                 entries = picked._where_there(entries, self._mask.at(on_host(r), on_host(c)))
-            return entries if of_batches else _in_front(entries, batch, max(k.ndim for k in (r, c) if k is not None), picked._inner)
+            return entries if of_batches else _in_front(entries, batch, (r, c), picked._inner)
         picked = picked._batches(batch)._sub(r, c)
         if isinstance(r, int) or isinstance(c, int):
             every = slice(None)
@@ -366,11 +366,12 @@ def _is_whole(key: Key | None, length: int) -> bool:
     return isinstance(key, range) and key == range(length)
 
 
-def _in_front(entries: Any, batch: Sequence[Key | None], axes: int, inner: bool) -> Any:
+def _in_front(entries: Any, batch: Sequence[Key | None], pairs: Sequence[Any], inner: bool) -> Any:
     """The axes of index arrays first where NumPy puts them: behind a whole number among the batches that stands apart from them."""
     numbers = [k for k, key in enumerate(batch) if isinstance(key, int)]
     if not numbers or all(isinstance(key, int) for key in batch[numbers[0] :]) or not isinstance(entries, np.ndarray):
         return entries
+    axes = max(map(np.ndim, pairs))
     first = entries.ndim - axes - inner
     return np.moveaxis(entries, range(first, first + axes), range(axes))
 
