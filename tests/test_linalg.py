@@ -570,11 +570,11 @@ def test_a_complex_matrix_and_a_real_b(kind):
 @pytest.mark.parametrize(
     ("more", "says"),
     [
-        ({"tol": "a"}, "tol must be a number, 0 or more, not 'a'"),
-        ({"tol": 1j}, "tol must be a number, 0 or more, not 1j"),
-        ({"tol": np.ones(2)}, "tol must be a number, 0 or more, not array"),
-        ({"tol": True}, "tol must be a number, 0 or more, not True"),
-        ({"atol": None}, "atol must be a number, 0 or more, not None"),
+        ({"tol": "a"}, "tol must be a finite number, 0 or more, not 'a'"),
+        ({"tol": 1j}, "tol must be a finite number, 0 or more, not 1j"),
+        ({"tol": np.ones(2)}, "tol must be a finite number, 0 or more, not array"),
+        ({"tol": True}, "tol must be a finite number, 0 or more, not True"),
+        ({"atol": None}, "atol must be a finite number, 0 or more, not None"),
         ({"alpha": np.nan}, "alpha must be finite, not nan"),
         ({"alpha": np.inf}, "alpha must be finite, not inf"),
     ],
@@ -591,6 +591,8 @@ def test_numbers_of_any_kind_are_added(alpha, random):
     x, b = random.random((20, 2)).astype("f4"), random.random(20).astype("f4")
     dense = np.exp(-np.square(x[:, None].astype("f8") - x).sum(-1) / 2) + float(alpha) * np.eye(20)
     for to in (np.asarray, torch.tensor):
+        if to is np.asarray and getattr(alpha, "is_cuda", False):  # to read it would be to wait for the GPU
+            continue
         found = kernels.gaussian(to(x), to(x)).solve(to(b), alpha, tol=1e-6)
         assert str(found.dtype).endswith("float32")
         np.testing.assert_allclose(found, np.linalg.solve(dense, b), rtol=1e-3, atol=1e-4)

@@ -103,7 +103,7 @@ def test_losses_of_absolute_values(name):
 
 def test_zeros_without_memory():
     def zeros(*shape, dtype=torch.float64):
-        return torch._efficientzerotensor(shape, dtype=dtype)
+        return torch._efficientzerotensor(shape, dtype=dtype, device=y.device)
 
     y = draw(N, D, seed=1)
     K = (-((Vi(y) - Vj(y)) ** 2).sum(-1)).exp()
