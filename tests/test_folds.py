@@ -501,3 +501,19 @@ def test_kept_axes_of_long_weights(mask, axis, random):
         kept = getattr(K, name)(axis=axis, weight=Vj(w), keepdims=True)
         assert kept.shape == (*np.empty((5, 7)).sum(axis=axis, keepdims=True).shape, 2)
         np.testing.assert_array_equal(kept.reshape(found.shape), found)
+
+
+def test_counts_of_float64():
+    """Of the formula as it is, not of one in a narrower type that could count as far."""
+    t = np.array([1.7e9 + 0.25, 1.7e9 + 0.5])
+    one, near = np.ones(1), np.array([1, 1 + 1e-9, 2])
+    small = np.array([1e-50, 1e-30, 0, 1])
+    for K, full in [
+        (abs(Vi(t) - Vj(t)) > 0.1, abs(t[:, None] - t) > 0.1),
+        (Vi(one) != Vj(near), one[:, None] != near),
+        (Vi(one) * Vj(small), one[:, None] * small),
+        ((Vi(one) * 1e300) == (Vj(near) * 1e300), one[:, None] * 1e300 == near * 1e300),
+        ((Vi(t) - Vj(t)).tril(), np.tril(t[:, None] - t)),
+    ]:
+        for axis in (0, 1, None):
+            np.testing.assert_array_equal(K.count_nonzero(axis), np.count_nonzero(full, axis))

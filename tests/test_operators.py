@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pairfold import LazyTensor, LinearOperator, Vi, Vj, block, diag, identity
+from pairfold import LazyTensor, LinearOperator, Vi, Vj, block, diag, identity, kernels
 from pairfold.runtime import memory
 
 torch = pytest.importorskip("torch")
@@ -297,3 +297,37 @@ def test_dense_beyond_memory(monkeypatch):
     A = identity(12)
     with pytest.raises(MemoryError, match="1,152 bytes"):
         A.dense()
+
+
+@pytest.mark.parametrize("kind", ["numpy", "torch"])
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int32", "int64", "bool"])
+def test_arrays_of_integers(dtype, kind):
+    """Are taken to the operator's type first: products of small integers would wrap around."""
+    x = random(3, 2)
+    K, k = kernels.gaussian(give(x, kind, "float64"), give(x, kind, "float64")), np.exp(-np.square(x[:, None] - x).sum(-1) / 2)
+    b = np.array([100, 50, 120]).astype(dtype)
+    own = b if kind == "numpy" else torch.from_numpy(b)
+    v = np.array([100, 7, 3], np.int8)
+    for operator, full in [
+        (K + 2 * identity(3), k + 2 * np.eye(3)),
+        (K @ (3 * identity(3)), 3 * k),
+        (K - identity(3), k - np.eye(3)),
+        (K + diag(v if kind == "numpy" else torch.from_numpy(v)), k + np.diag(v)),
+        (
+            block([[K, 2 * identity(3)], [2 * identity(3), K]]) @ block([[identity(3)], [identity(3)]]),
+            np.concatenate([k + 2 * np.eye(3)] * 2),
+        ),
+    ]:
+        close(operator @ own, full @ b)
+        assert str((operator @ own).dtype).endswith("float64")
+    narrow = kernels.gaussian(give(x, kind, "float32"), give(x, kind, "float32")) @ identity(3) + 0.1 * identity(3)
+    if dtype in ("int8", "uint8", "bool"):
+        assert str((narrow @ own).dtype).endswith("float32")
+
+
+def test_results_are_arrays_of_their_own():
+    for make in (np.ones, lambda n: torch.ones(n)):
+        b = make(3)
+        for found in (identity(3) @ b, identity(3).T @ b, b @ identity(3), diag(b).diagonal()):
+            found *= 5
+            assert b.tolist() == [1, 1, 1] and found.tolist() == [5, 5, 5]

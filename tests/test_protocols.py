@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pairfold import LazyTensor, LinearOperator, Vj
+from pairfold import LazyTensor, LinearOperator, Vi, Vj
 from pairfold.lazy import protocols
 
 torch = pytest.importorskip("torch")
@@ -319,3 +319,59 @@ def test_whole_quotients_are_whole(dtype):
     np.testing.assert_array_equal(divmod(7, LazyTensor(a) + 0 * LazyTensor(b))[0].dense(), 7 // a + 0 * b)
     tenths = (LazyTensor(a.astype("f8")) // 0.1 + 0 * LazyTensor(b)).dense()
     np.testing.assert_array_equal(tenths, a.astype("f8") // 0.1 + 0 * b)
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda A: torch.var(A, 1, unbiased=False),
+        lambda A: torch.var(A, dim=(0, 1), unbiased=False),
+        lambda A: torch.std(A, unbiased=False),
+        lambda A: torch.var(A, unbiased=True),
+        lambda A: torch.var(A, False),
+        lambda A: torch.var(A, 1, False),
+        lambda A: torch.std(A, 1, True),
+        lambda A: torch.var(A, 1, False, True),
+        lambda A: torch.var(A, 1, correction=0),
+        lambda A: torch.std(A, 1, keepdim=True),
+        lambda A: torch.var(A),
+    ],
+)
+def test_unbiased(act):
+    x, y = torch.randn(6, 3, dtype=torch.float64), torch.randn(8, 3, dtype=torch.float64)
+    K = Vi(x) | Vj(y)
+    torch.testing.assert_close(act(K), act(x @ y.T))
+
+
+def test_permutations():
+    x, y = np.random.default_rng(0).random((6, 3)), np.random.default_rng(1).random((8, 3))
+    K, full = Vi(x) | Vj(y), x @ y.T
+    for act in (
+        lambda A: np.transpose(A, (0, 1)),
+        lambda A: np.transpose(A, (1, 0)),
+        lambda A: np.transpose(A, axes=(-1, 0)),
+        lambda A: np.transpose(A),
+        lambda A: np.swapaxes(A, 0, -1),
+        lambda A: np.swapaxes(A, 1, 1),
+    ):
+        np.testing.assert_allclose(act(K).dense(), act(full), rtol=1e-14)
+    batched = LazyTensor(np.random.rand(2, 4, 1, 3)) | LazyTensor(np.random.rand(2, 1, 5, 3))
+    np.testing.assert_array_equal(np.transpose(batched, (0, 2, 1)).dense(), batched.dense().swapaxes(1, 2))
+    for axes in ((2, 1, 0), (0, 0, 1), (0, 1)):
+        with pytest.raises(TypeError, match="exchanges its rows and columns, 1 and 2"):
+            np.transpose(batched, axes) if len(axes) == 3 else np.swapaxes(batched, *axes)
+
+
+@pytest.mark.parametrize(
+    ("act", "words"),
+    [
+        (lambda K: np.sum(K, axis=1, where=False), "not where"),
+        (lambda K: np.mean(K, axis=1, where=False), "not where"),
+        (lambda K: np.add(K, 1, where=False), "takes no where"),
+        (lambda K: torch.add(K, K, alpha=2), "takes no alpha"),
+    ],
+)
+def test_options_that_are_not_taken(act, words):
+    """Are refused whatever they say, not left out."""
+    with pytest.raises(TypeError, match=words):
+        act(Vi(np.ones(3)) * Vj(np.ones(4)) if "alpha" not in words else Vi(torch.ones(3)) * Vj(torch.ones(4)))

@@ -88,7 +88,8 @@ def minres(A: Any, b: Any, alpha: Any = 0, **options: Any) -> Any:  # noqa: N803
 def nystrom(K: Any, alpha: Any, rank: int | None = None, landmarks: Any = None, seed: int = 0) -> LinearOperator:  # noqa: N803
     """A preconditioner for K + α I: the inverse of Nyström's approximation of K by some of its columns, plus α I.
 
-    Each product takes two with the (N, rank) matrix of those columns, which is not stored either; making it takes N · rank² operations.
+    Directions in which the approximation has less than a tenth of α are left to α alone. Each product takes two with the (N, rank)
+    matrix of those columns, which is not stored either; making it takes N · rank² operations.
     It pays where K has few eigenvalues far above α, as smooth kernels on many points have.
 
     Parameters

@@ -98,6 +98,11 @@ class Reduction:
         """The results."""
         return state
 
+    @property
+    def pulls_by_results(self) -> bool:
+        """Whether `pullback` looks at the results."""
+        return True
+
     def pullback(self, values: Sequence[Node], outs: Sequence[Node], cotangents: Sequence[Node]) -> tuple[Node, ...]:
         """For each formula but conditions, the cotangent of its value at a pair, given the results and their cotangents."""
         raise NotImplementedError
@@ -258,6 +263,10 @@ class Sum(Reduction):
     def of_total(self, total: Node) -> Node:
         """The result, from the sum."""
         return total
+
+    @property
+    def pulls_by_results(self) -> bool:
+        return False
 
     def pullback(self, values: Sequence[Node], outs: Sequence[Node], cotangents: Sequence[Node]) -> tuple[Node, ...]:
         return (cotangents[0],)
@@ -717,6 +726,10 @@ class Masked(Reduction):
 
     def finish(self, state: State) -> tuple[Node, ...]:
         return self.inner.finish(state)
+
+    @property
+    def pulls_by_results(self) -> bool:
+        return self.inner.pulls_by_results
 
     def pullback(self, values: Sequence[Node], outs: Sequence[Node], cotangents: Sequence[Node]) -> tuple[Node, ...]:
         return self.inner.pullback(values, outs, cotangents)

@@ -101,6 +101,23 @@ def test_losses_of_absolute_values(name):
         torch.testing.assert_close(ours, wanted)
 
 
+@pytest.mark.parametrize("name", ["sum", "all", "mean", "dense", "diagonal", "at", "tril", "product"])
+def test_results_are_changed_in_place(name):
+    """As those of PyTorch's own sums: their derivatives do not look at them."""
+    act = {**FOLDS, "product": lambda K: K @ torch.ones(N, dtype=torch.float64)}[name]
+    x, y = draw(M, D), draw(N, D, seed=1)
+
+    def slope(make, x):
+        x = x.clone().requires_grad_()
+        result = act(make(x))
+        result = result if isinstance(make(x), LazyTensor) else result * 1
+        result += 1
+        result /= 2
+        return torch.autograd.grad(result.square().sum(), x)[0]
+
+    torch.testing.assert_close(slope(lambda x: Vi(x) | Vj(y), x), slope(lambda x: x @ y.T, x))
+
+
 def test_zeros_without_memory():
     def zeros(*shape, dtype=torch.float64):
         return torch._efficientzerotensor(shape, dtype=dtype, device=y.device)

@@ -329,10 +329,16 @@ class _Fold(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
+        # What is not needed is not kept, so that it may be changed in place.
+        _Fold.keep(ctx, inputs, output if inputs[1].reduction.pulls_by_results else ())
+
+    @staticmethod
+    def keep(ctx: Any, inputs: tuple[Any, ...], kept: tuple[Any, ...]) -> None:
+        """What derivatives need."""
         ctx.backend, ctx.fold, ctx.extent, ctx.dtype, ctx.pattern, *arrays = inputs
         kinds = [r.kind for r in ctx.fold.results]
-        ctx.mark_non_differentiable(*(o for o, kind in zip(output, kinds, strict=True) if kind == "index"))
-        ctx.save_for_backward(*arrays, *(o for o, kind in zip(output, kinds, strict=True) if kind == "real"))
+        ctx.mark_non_differentiable(*(o for o, kind in zip(kept, kinds, strict=False) if kind == "index"))
+        ctx.save_for_backward(*arrays, *(o for o, kind in zip(kept, kinds, strict=False) if kind == "real"))
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], backend: TorchBackend, fold: Fold, extent: Extent, *rest: Any) -> Any:
@@ -360,8 +366,8 @@ class _Fold(torch.autograd.Function):
         """The gradients by the wanted arrays, and None for the others."""
         fold: Fold = ctx.fold
         real = [g for g, r in zip(cotangents, fold.results, strict=True) if r.kind == "real"]
-        operands = [*saved, *real]
-        arrays = saved[: len(fold.variables)]
+        arrays, outs = saved[: len(fold.variables)], saved[len(fold.variables) :]
+        operands = [*arrays, *(outs or [None] * len(real)), *real]
         # Where nothing was reduced nothing depends on the operands.
         pullbacks = fold.backward(wanted) if ctx.extent.reduced else []
         gradients: list[Any] = [torch.zeros_like(a) if k in wanted else None for k, a in enumerate(arrays)]
@@ -382,7 +388,7 @@ class _Tangents(_Fold):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
-        _Fold.setup_context(ctx, inputs, output)
+        _Fold.keep(ctx, inputs, output)
         ctx.save_for_forward(*ctx.to_save)
 
     @staticmethod

@@ -501,7 +501,9 @@ class Folds(Symbolic):
         ones = self._apply("ne", 0)
         if axes == {INNER}:
             return ones._apply("sum", inner=keepdims)
-        counts = self._kind.backend.cast(ones._sums(axes, self._exact(axes)), "int64")  # type: ignore[union-attr]
+        backend, real = self._kind.backend, self._kind.backend.real(self._kind.dtype)  # type: ignore[union-attr]
+        # The formula is computed in the type of the counts: no narrower one than its own.
+        counts = backend.cast(ones._sums(axes, real if real == "float64" else self._exact(axes)), "int64")
         return self._kept(counts, axes) if keepdims else counts[()]
 
     # ---- selections

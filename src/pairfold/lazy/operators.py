@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from ..arrays import backend_of, is_array, number
+from ..arrays.base import INTEGERS
 from ..formula.graph import to_string
 from ..runtime import memory
 from .axes import BATCH, COLUMNS, ROWS, Axis, both_spellings
@@ -157,8 +158,9 @@ class LinearOperator(Solvable):
             raise ValueError(f"A @ b: A has shape {self.shape}, so b must have shape ({n},) or ({n}, E), not {tuple(b.shape)}")
         b = readable(b)
         kind = kind_of(b.real)
-        if self._kind is not None:
-            common(self._kind, kind)
+        kind = kind if self._kind is None else common(self._kind, kind)
+        if backend_of(b).dtype(b) in (*INTEGERS, "bool"):  # as of any matrix of the type: products of integers wrap around
+            b = kind.backend.cast(b, kind.backend.real(kind.dtype))
         return self._times(b[:, None])[..., 0] if b.ndim == 1 else self._times(b)
 
     def __rmatmul__(self, b: Any) -> Any:
@@ -277,7 +279,7 @@ class Identity(LinearOperator):
         super().__init__((n, n), ())
 
     def _times(self, b: Any) -> Any:
-        return b
+        return b * 1  # an array of its own
 
     @property
     def T(self) -> LinearOperator:  # noqa: N802
@@ -318,7 +320,7 @@ class Diagonal(LinearOperator):
         return self.values[..., None] * Identity(self.shape[-1])._dense(like)
 
     def _diagonal(self, like: Any, offset: int) -> Any:
-        return 0 * self.values[..., : self._along(offset)[-1]] if offset else self.values
+        return (0 if offset else 1) * self.values[..., : self._along(offset)[-1]]
 
     def _text(self) -> str:
         return "diag"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -56,7 +57,7 @@ class Protocols(Symbolic):
         if function.__module__ == "numpy.linalg" and function.__name__ != "norm":
             raise _unknown(full)
         options = dict(options)
-        if function.__name__ in ("var", "std"):
+        if function.__name__ in ("var", "std") and "correction" not in options:
             options.setdefault("ddof", 0)
         if len(args) > 2 and function.__name__ in _REDUCTIONS - {"norm"}:
             raise TypeError(f"{full} takes a symbolic matrix and its axis; what else it takes is named, as in keepdims=True")
@@ -81,7 +82,7 @@ class Protocols(Symbolic):
             other = args[1] if len(args) > 1 else next(iter(options.values()))
             bare = f"{bare}imum" if not isinstance(other, int) else f"{bare}_arg{bare}"
         if bare in ("var", "std"):
-            options.setdefault("correction", 1)
+            args, options = _with_correction(args, options)
         found = _call(full, bare.removeprefix("special_"), lazy, args, options)
         if bare in ("min_argmin", "max_argmax"):  # by name too, as PyTorch's
             return getattr(sys.modules["torch"].return_types, bare[:3])(found)
@@ -90,7 +91,9 @@ class Protocols(Symbolic):
 
 def _call(full: str, name: str, lazy: Any, args: Sequence[Any], options: Mapping[str, Any]) -> Any:
     """A framework's function of LazyTensors: the method that means the same."""
-    options = {key: value for key, value in options.items() if value is not None and value is not False}
+    options = {key: value for key, value in options.items() if value is not None}
+    if options.get("inplace") is False:  # which torch.nn.functional always says
+        del options["inplace"]
     name = _SYNONYMS.get(name, name)
     if name.startswith("arc"):
         name = name.replace("arc", "a", 1)
@@ -103,7 +106,24 @@ def _call(full: str, name: str, lazy: Any, args: Sequence[Any], options: Mapping
     method = name if hasattr(lazy, name) else f"__{_OF_PYTHON.get(name, name)}__"
     if name not in _ELEMENTWISE | _BY_PYTHON_ALONE or not hasattr(lazy, method):
         raise _unknown(full)
-    return getattr(_lifted(args, lazy), method)(*args[1:], **options)
+    bound = getattr(_lifted(args, lazy), method)
+    if options.keys() - inspect.signature(bound).parameters:
+        raise TypeError(f"{full} of a symbolic matrix takes no {', '.join(options.keys() - inspect.signature(bound).parameters)}")
+    return bound(*args[1:], **options)
+
+
+def _with_correction(args: Sequence[Any], options: dict[str, Any]) -> tuple[Sequence[Any], dict[str, Any]]:
+    """PyTorch's arguments of var and std, (K, unbiased) or (K, dim, unbiased, keepdim), with a correction in the place of `unbiased`."""
+    options = dict(options)
+    lazy, *given = args
+    names = ("unbiased",) if given and isinstance(given[0], bool) else ("dim", "unbiased", "keepdim")
+    options |= dict(zip(names, given, strict=False))
+    unbiased = options.pop("unbiased", None)
+    if unbiased is not None:
+        options["correction"] = int(unbiased)
+    elif options.get("correction") is None:
+        options["correction"] = 1
+    return (lazy,), options
 
 
 def _lifted(args: Sequence[Any], lazy: Any) -> Any:
@@ -178,12 +198,16 @@ def _concat(full: str, lazy: Any, args: Sequence[Any], options: dict[str, Any]) 
 
 
 def _transpose(full: str, lazy: Any, args: Sequence[Any], options: dict[str, Any]) -> Any:
-    rows = len(lazy._batch)
+    rows, own = len(lazy._batch), list(range(lazy.ndim))
+    swapped = [*own[:rows], rows + 1, rows, *own[rows + 2 :]]
     axes = (*args[1:], *options.values())
-    if len(axes) == 1 and isinstance(axes[0], (tuple, list)) and lazy.ndim == 2:  # a permutation
-        axes = tuple(axes[0])
-    if not axes and lazy.ndim == 2 or {a % lazy.ndim for a in axes} == {rows, rows + 1}:
-        return lazy.T
+    permutation = own[::-1] if not axes else axes[0]
+    if len(axes) == 2 and all(isinstance(a, int) for a in axes):  # two that are exchanged
+        permutation = [{axes[0] % lazy.ndim: axes[1], axes[1] % lazy.ndim: axes[0]}.get(k, k) for k in own]
+    if isinstance(permutation, (tuple, list)) and all(isinstance(a, int) for a in permutation):
+        places = [a % lazy.ndim for a in permutation]
+        if places in (own, swapped):
+            return lazy if places == own else lazy.T
     raise TypeError(f"{full} of a symbolic matrix of shape {lazy.shape} exchanges its rows and columns, {rows} and {rows + 1}, as K.T does")
 
 
