@@ -94,6 +94,7 @@ CASES = [
     (lambda: concat([]), ValueError, ["at least one"]),
     (lambda: concat(X_I), TypeError, ["list of LazyTensors", "(5, 1, 3)"]),
     (lambda: K.var(1, ddof=np.nan), TypeError, ["ddof", "nan"]),
+    (lambda: LazyTensor(3).count_nonzero(1), TypeError, ["numbers alone"]),
     (lambda: K.round(400), ValueError, ["-308 to 308", "400"]),
     (lambda: K * 10**400, OverflowError, ["1329 bits"]),
     (lambda: K * 10**5000, OverflowError, ["16610 bits"]),

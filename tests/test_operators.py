@@ -325,6 +325,15 @@ def test_arrays_of_integers(dtype, kind):
         assert str((narrow @ own).dtype).endswith("float32")
 
 
+def test_diagonals_beside_numbers_that_are_none():
+    """Off the main one there are zeros, whatever is on it."""
+    for make in (np.array, torch.tensor):
+        values = make([[1.0, np.inf, np.nan], [-np.inf, 2.0, 3.0]])
+        for offset in (1, -1, 5):
+            found = diag(values).diagonal(offset)
+            assert found.shape == (2, max(0, 3 - abs(offset))) and found.tolist() == [[0.0] * found.shape[1]] * 2
+
+
 def test_results_are_arrays_of_their_own():
     for make in (np.ones, lambda n: torch.ones(n)):
         b = make(3)

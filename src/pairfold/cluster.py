@@ -334,7 +334,7 @@ def from_matrix(ranges_i: Any, ranges_j: Any, keep: Any) -> tuple[Any, ...]:
         kind = backend_of(ranges).dtype(ranges)
         if len(ranges) and kind not in INTEGERS:
             raise TypeError(f"from_matrix: {name} must be whole numbers, not {kind}: convert them, e.g. to int64")
-        if bool((ranges[:, 0] > ranges[:, 1]).any()) or bool((ranges[:, 0] < 0).any()):
+        if bool(((ranges[:, 0] > ranges[:, 1]) | (ranges[:, 0] < 0)).any()):
             raise ValueError(f"from_matrix: {name} are a first number, from 0 on, and one beyond the last, but some are not")
     if tuple(keep.shape) != (len(ranges_i), len(ranges_j)):
         raise ValueError(

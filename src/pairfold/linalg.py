@@ -137,8 +137,8 @@ def nystrom(K: Any, alpha: Any, rank: int | None = None, landmarks: Any = None, 
     """
     if not isinstance(K, Symbolic):
         raise TypeError(f"nystrom takes a LazyTensor, whose columns it picks, not {K!r}")
-    alpha = number(alpha.reshape(()) if is_array(alpha) and math.prod(alpha.shape) == 1 else alpha)
-    alpha = float(backend_of(alpha).to_numpy(alpha)) if is_array(alpha) and alpha.ndim == 0 else alpha
+    if is_array(alpha) and math.prod(alpha.shape) == 1:
+        alpha = number(backend_of(alpha).to_numpy(alpha).reshape(()))
     if not isinstance(alpha, (int, float)) or not 0 < alpha < math.inf:
         raise ValueError(f"nystrom needs a positive alpha, one finite number that bounds the eigenvalues from below, not {alpha!r}")
     matrix: Any = part_of(K)

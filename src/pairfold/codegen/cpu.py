@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from llvmlite import ir
 
 from ..plan.plan import Plan
-from .builder import I64, POINTER, Value, loop
+from .builder import I64, Value, loop
 from .finish import emit_finish
-from .frame import VOID, Frame
+from .frame import OF_PHASES, Frame
 from .joined import JoinedTile
 from .layout import ABORT, BEGUN, COUNTER, FIRST_TASKS, PHASES, Layout
 from .pack import emit_pack
@@ -18,7 +18,6 @@ from .tail import TailTile
 from .tile import Tile
 
 ALONE, SHARES = "alone", "shares"
-OF_PHASES = ir.FunctionType(VOID, [POINTER, POINTER, I64])  # (words, control, number of a task or of tasks)
 
 
 def emit_modules(plan: Plan, triple: str, features: frozenset[str], vector_bits: int) -> list[str]:
@@ -103,14 +102,17 @@ def _for_tasks(b: ir.IRBuilder, control: Value, tasks: Value, body: Callable[[Va
 def _export_alone(module: ir.Module, phases: Sequence[str]) -> ir.Function:
     b, words, control, _ = _open(module, ALONE)
 
-    def call(task: ir.Function, number: Value) -> tuple[()]:
-        b.call(task, [words, control, number])
-        return ()
+    def each(task: ir.Function) -> Callable[[Value, Sequence[Value]], Sequence[Value]]:
+        def call(number: Value, _: Sequence[Value]) -> Sequence[Value]:
+            b.call(task, [words, control, number])
+            return ()
+
+        return call
 
     for position, name in enumerate(PHASES, FIRST_TASKS):
         if name in phases:
             task, count = ir.Function(module, OF_PHASES, task_of(name)), b.load(_word(b, words, position), typ=I64)
-            loop(b, I64(0), count, 1, (), lambda number, _, task=task: call(task, number))  # type: ignore[misc]
+            loop(b, I64(0), count, 1, (), each(task))
     b.ret_void()
     return b.function
 

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..formula.graph import I, Node, topological
+from ..formula.graph import I, Node, topological, value_of
 from ..formula.operators_tensor import axes_of
 from ..plan.schedule import is_large
 from .builder import I64, Value, loop
@@ -154,8 +154,8 @@ class Evaluator:
         if array:
             b, component = self.m.builder, index.value(self.m.builder)
             return [b.load(self._place(array, component, r), typ=self.m.real) for r in range(len(self.rows))]
-        if op.name == "const":
-            return [self.m.const(float.fromhex(node.attrs[0]))]
+        if (number := value_of(node)) is not None:
+            return [self.m.const(number)]
         if op.structure == "number":
             return [op.emit(self.m, self._number(index))]  # type: ignore[misc]
         if op.structure == "leaf":

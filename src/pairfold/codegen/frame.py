@@ -11,6 +11,7 @@ from .evaluate import Index
 from .mathlib import Maths
 
 VOID = ir.VoidType()
+OF_PHASES = ir.FunctionType(VOID, [POINTER, POINTER, I64])  # (words, control, number of a task or of tasks)
 LARGEST_ON_STACK = 1 << 16  # bytes
 
 
@@ -26,7 +27,7 @@ class Frame:
     """
 
     def __init__(self, module: ir.Module, name: str, bits: int, width: int, features: frozenset[str]):
-        self.function = ir.Function(module, ir.FunctionType(VOID, [POINTER, POINTER, I64]), name)
+        self.function = ir.Function(module, OF_PHASES, name)
         self.entry = self.function.append_basic_block("entry")
         self.builder = ir.IRBuilder(self.function.append_basic_block("start"))
         self.m = Maths(self.builder, bits, width, features)

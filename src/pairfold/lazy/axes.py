@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any
 
@@ -13,6 +13,12 @@ from .device import backend
 Axis = int | tuple[int, ...] | None
 # Those in front of the rows, the batch, are only ever reduced together with all others.
 BATCH, ROWS, COLUMNS, INNER = -1, 0, 1, 2
+
+
+def diagonal_within(shape: Sequence[int], offset: int) -> tuple[int, int, int]:
+    """The first row and the first column of a diagonal of a matrix (…, M, N), and its length."""
+    row, column = max(0, -offset), max(0, offset)
+    return row, column, max(0, min(shape[-2] - row, shape[-1] - column))
 
 
 def both_spellings(method: Callable[..., Any]) -> Callable[..., Any]:

@@ -67,11 +67,12 @@ class Explained(Folds):
             raise TypeError(f"reduction is the name of a method, such as 'sum', not {reduction!r}")
         method = getattr(self, {"@": "__matmul__"}.get(reduction, reduction), None)
         if callable(method) and (reduction == "@" or not reduction.startswith("_")):
+            signature = inspect.signature(method)
             try:
-                inspect.signature(method).bind(**arguments)
+                signature.bind(**arguments)
             except TypeError as error:
                 raise TypeError(f"explain(reduction={reduction!r}) takes that method's own arguments too: {error}") from None
-            if "axis" in inspect.signature(method).parameters and not {"axis", "dim"} & arguments.keys():
+            if "axis" in signature.parameters and not {"axis", "dim"} & arguments.keys():
                 arguments["axis"] = len(self._batch) + 1
             asked = None
             token = asking.set(True)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..arrays import is_array, number
+from ..arrays import backend_of, is_array, number
 from ..arrays.base import COMPLEX, Backend
 from ..fold import Fold, make_fold
 from ..formula.graph import Node, const, to_string
@@ -372,7 +372,8 @@ class Folds(Symbolic):
         rest, total = both[..., :half], both[..., half:]
         if self._mask is not None and not (self._inner and INNER not in axes):
             n = n[..., None]
-        module = self._kind.backend.module  # type: ignore[union-attr]
+        assert self._kind is not None, "else the sums would have been refused"
+        module = self._kind.backend.module
         found = total - module.where(module.isfinite(total), _over(rest * rest, n), 0)  # inf where squares are too large, not nan
         found = _over(module.where(found < 0, 0, found), (n - off) * (n > off))
         return self._finished(found if self._inner and INNER not in axes else found[..., 0], axes, keepdims)
@@ -501,9 +502,10 @@ class Folds(Symbolic):
         ones = self._apply("ne", 0)
         if axes == {INNER}:
             return ones._apply("sum", inner=keepdims)
-        backend, real = self._kind.backend, self._kind.backend.real(self._kind.dtype)  # type: ignore[union-attr]
         # The formula is computed in the type of the counts: no narrower one than its own.
-        counts = backend.cast(ones._sums(axes, real if real == "float64" else self._exact(axes)), "int64")
+        wide = self._kind is not None and self._kind.backend.real(self._kind.dtype) == "float64"
+        counts = ones._sums(axes, "float64" if wide else self._exact(axes))
+        counts = backend_of(counts).cast(counts, "int64")
         return self._kept(counts, axes) if keepdims else counts[()]
 
     # ---- selections

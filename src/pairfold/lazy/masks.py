@@ -76,11 +76,11 @@ class Mask:
     def picked(self, rows: Any, columns: Any) -> Mask:
         """That of some rows and columns, a range or an array of their numbers each."""
         places, orders = [], []
-        for key, order, pattern in zip((rows, columns), self.orders, (self.pattern, self.pattern.T), strict=True):
+        for axis, (key, order) in enumerate(zip((rows, columns), self.orders, strict=True)):
             place = np.arange(key.start, key.stop, key.step) if isinstance(key, range) else on_host(key).reshape(-1)
             if order is not None:  # those of a block one after the other, in the order that they have now
                 place = np.argsort(on_host(order))[place]
-                own = np.argsort(pattern.owner(place), kind="stable")
+                own = np.argsort((self.pattern.T if axis else self.pattern).owner(place), kind="stable")
                 place, order = place[own], backend_of(order).indices(own, order)
             places.append(place)
             orders.append(order)

@@ -15,7 +15,7 @@ from ..formula.graph import Node, apply, rewrite, var
 from ..formula.operators import extract
 from ..reductions import Sum
 from ..runtime import memory
-from .axes import COLUMNS, ROWS
+from .axes import COLUMNS, ROWS, diagonal_within
 from .folds import Folds
 from .keys import Key, indices, is_points, read
 from .parameters import whole_number
@@ -173,10 +173,8 @@ class Matrix(Folds):
         -------
         array, (…, n) or (…, n, D)
         """
-        m, n = self._outer_lengths()
         offset = whole_number("diagonal", offset)
-        top, left = max(0, -offset), max(0, offset)
-        count = max(0, min(m - top, n - left))
+        top, left, count = diagonal_within(self._outer_lengths(), offset)
         if self._mask is not None:
             numbers = np.arange(count)
             return self._where_there(self._unmasked().diagonal(offset), self._mask.at(numbers + top, numbers + left))
@@ -369,11 +367,11 @@ def _is_whole(key: Key | None, length: int) -> bool:
 def _in_front(entries: Any, batch: Sequence[Key | None], pairs: Sequence[Any], inner: bool) -> Any:
     """The axes of index arrays first where NumPy puts them: behind a whole number among the batches that stands apart from them."""
     numbers = [k for k, key in enumerate(batch) if isinstance(key, int)]
-    if not numbers or all(isinstance(key, int) for key in batch[numbers[0] :]) or not isinstance(entries, np.ndarray):
+    if not numbers or all(isinstance(key, int) for key in batch[numbers[0] :]) or backend_of(entries).name == "torch":
         return entries
     axes = max(map(np.ndim, pairs))
     first = entries.ndim - axes - inner
-    return np.moveaxis(entries, range(first, first + axes), range(axes))
+    return backend_of(entries).module.moveaxis(entries, tuple(range(first, first + axes)), tuple(range(axes)))
 
 
 def _crossed(rows: Key, columns: Key) -> bool:

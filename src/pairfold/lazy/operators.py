@@ -15,7 +15,7 @@ from ..arrays import backend_of, is_array, number
 from ..arrays.base import INTEGERS
 from ..formula.graph import to_string
 from ..runtime import memory
-from .axes import BATCH, COLUMNS, ROWS, Axis, both_spellings
+from .axes import BATCH, COLUMNS, ROWS, Axis, both_spellings, diagonal_within
 from .parameters import whole_number
 from .solvable import Solvable
 from .symbolic import Kind, Symbolic, common, is_complex, kind_of, readable
@@ -86,11 +86,6 @@ class LinearOperator(Solvable):
     def _diagonal(self, like: Any, offset: int) -> Any:
         """The entries (i, i + offset)."""
         raise TypeError(f"this diagonal of {self!r} takes all its entries: A.dense().diagonal({offset}, -2, -1)")
-
-    def _along(self, offset: int) -> tuple[int, int, int]:
-        """The first row and the first column of a diagonal, and its length."""
-        top, left = max(0, -offset), max(0, offset)
-        return top, left, max(0, min(self.shape[-2] - top, self.shape[-1] - left))
 
     def _text(self) -> str:
         raise NotImplementedError
@@ -289,7 +284,7 @@ class Identity(LinearOperator):
         return backend_of(like).module.diag(self._diagonal(like, 0))
 
     def _diagonal(self, like: Any, offset: int) -> Any:
-        return full(like, 0.0 if offset else 1.0, self._along(offset)[-1])
+        return full(like, 0.0 if offset else 1.0, diagonal_within(self.shape, offset)[-1])
 
     def _text(self) -> str:
         return "I"
@@ -320,7 +315,8 @@ class Diagonal(LinearOperator):
         return self.values[..., None] * Identity(self.shape[-1])._dense(like)
 
     def _diagonal(self, like: Any, offset: int) -> Any:
-        return (0 if offset else 1) * self.values[..., : self._along(offset)[-1]]
+        found = self.values[..., : diagonal_within(self.shape, offset)[-1]]
+        return backend_of(found).module.zeros_like(found) if offset else found * 1  # an array of its own
 
     def _text(self) -> str:
         return "diag"
@@ -460,7 +456,7 @@ class Product(LinearOperator):
     def _diagonal(self, like: Any, offset: int) -> Any:
         if len(self._parts) != 2 or not all(isinstance(p, Symbolic) for p in self._parts):
             return super()._diagonal(like, offset)
-        row, column, n = self._along(offset)
+        row, column, n = diagonal_within(self.shape, offset)
         left, right = self._parts[0][..., row : row + n, :], self._parts[1].T[..., column : column + n, :]
         if left._mask is not None and right._mask is not None:  # terms are there where both entries are
             return (left._unmasked() * right._unmasked())._masked(left._mask & right._mask).sum(-1)
@@ -494,11 +490,10 @@ def identity(n: int) -> LinearOperator:
     >>> np.allclose((K + 0.1 * identity(5)) @ b, x @ x.T @ b + 0.1 * b)
     True
     """
-    if isinstance(n, bool) or not hasattr(n, "__index__"):
-        raise TypeError(f"identity takes the number of rows, not {n!r}")
-    if n.__index__() < 0:
-        raise ValueError(f"identity takes the number of rows, 0 or more, not {n!r}")
-    return Identity(n.__index__())
+    n = whole_number("identity", n)
+    if n < 0:
+        raise ValueError(f"identity takes the number of rows, 0 or more, not {n}")
+    return Identity(n)
 
 
 def diag(values: Any) -> LinearOperator:

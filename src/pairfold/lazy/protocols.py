@@ -107,17 +107,16 @@ def _call(full: str, name: str, lazy: Any, args: Sequence[Any], options: Mapping
     if name not in _ELEMENTWISE | _BY_PYTHON_ALONE or not hasattr(lazy, method):
         raise _unknown(full)
     bound = getattr(_lifted(args, lazy), method)
-    if options.keys() - inspect.signature(bound).parameters:
-        raise TypeError(f"{full} of a symbolic matrix takes no {', '.join(options.keys() - inspect.signature(bound).parameters)}")
+    if options and (others := options.keys() - inspect.signature(bound).parameters):  # a signature takes long to find
+        raise TypeError(f"{full} of a symbolic matrix takes no {', '.join(others)}")
     return bound(*args[1:], **options)
 
 
 def _with_correction(args: Sequence[Any], options: dict[str, Any]) -> tuple[Sequence[Any], dict[str, Any]]:
     """PyTorch's arguments of var and std, (K, unbiased) or (K, dim, unbiased, keepdim), with a correction in the place of `unbiased`."""
-    options = dict(options)
     lazy, *given = args
     names = ("unbiased",) if given and isinstance(given[0], bool) else ("dim", "unbiased", "keepdim")
-    options |= dict(zip(names, given, strict=False))
+    options = {**options, **dict(zip(names, given, strict=False))}
     unbiased = options.pop("unbiased", None)
     if unbiased is not None:
         options["correction"] = int(unbiased)

@@ -128,9 +128,7 @@ class Solvable:
         b = _array_of(b)
         if b.ndim == 0 or b.shape[-1 if b.ndim == 1 else -2] != n:
             raise ValueError(f"the matrix has shape {matrix.shape}, so b must have shape ({n},) or ({n}, E), not {tuple(b.shape)}")
-        if matrix._kind is not None and matrix._kind.backend is not backend_of(b):
-            names = f"{matrix._kind.backend.name} and {backend_of(b).name}"
-            raise TypeError(f"the matrix and b are {names} arrays: convert one of them")
+        _refuse_mixed("matrix", matrix, backend_of(b))
         if isinstance(max_iterations, bool) or not hasattr(max_iterations, "__index__") or max_iterations < 0:
             raise ValueError(f"max_iterations must be a whole number, 0 or more, not {max_iterations!r}")
         given: tuple[Any, Any] = (tol, atol)
@@ -356,6 +354,12 @@ def _started(x0: Any, b: Any, columns: Any, dtype: str) -> Any:
         raise ValueError(f"x0 must have the shape of the solution, {shape}, not {tuple(x0.shape)}") from None
 
 
+def _refuse_mixed(what: str, matrix: Any, backend: Any) -> None:
+    """Refuse a matrix of another framework than b's."""
+    if matrix._kind is not None and matrix._kind.backend is not backend:
+        raise TypeError(f"the {what} and b are {matrix._kind.backend.name} and {backend.name} arrays: convert one of them")
+
+
 def _precondition(given: Any, columns: Any) -> Callable[[Any], Any] | None:
     """What gives the product with a preconditioner, of arrays like the columns."""
     if given is None:
@@ -365,9 +369,7 @@ def _precondition(given: Any, columns: Any) -> Callable[[Any], Any] | None:
         matrix = part_of(given)
         if matrix.shape[-2:] != (n, n):
             raise ValueError(f"the preconditioner has shape {matrix.shape}, but the system is one of ({n}, {n})")
-        if matrix._kind is not None and matrix._kind.backend is not backend:
-            names = f"{matrix._kind.backend.name} and {backend.name}"
-            raise TypeError(f"the preconditioner and b are {names} arrays: convert one of them")
+        _refuse_mixed("preconditioner", matrix, backend)
         return lambda r: matrix @ r
     if not callable(given):
         raise TypeError(f"preconditioner must be a function of an array, or a matrix, not {given!r}")
