@@ -6,8 +6,10 @@ reductions and the vector mathematics are written against these methods and neve
 
 from __future__ import annotations
 
+import gc
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from llvmlite import ir
@@ -16,6 +18,84 @@ Value = Any  # an llvmlite value holding `width` lanes; llvmlite ships no types
 
 I1, I8, I32, I64 = ir.IntType(1), ir.IntType(8), ir.IntType(32), ir.IntType(64)
 POINTER = ir.PointerType()
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Python's collector of garbage rests: where thousands of instructions are built, and all kept, it would look at all objects of a
+    program again and again, for a quarter of the time and more.
+    """
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
+
+
+class Builder(ir.IRBuilder):
+    """llvmlite's builder, but for addresses: what is known of them is computed here, and nothing is computed twice in a block.
+
+    LLVM would come to the same code. But kernels are compiled while users wait, most of that time passes with instructions being built,
+    written and read, and a third of them would be of this kind.
+    """
+
+    def __init__(self, block: ir.Block):
+        super().__init__(block)
+        self._emitted: dict[tuple[Any, ...], Value] = {}
+
+    def once(self, emit: Callable[..., Value], *operands: Value) -> Value:
+        """What ``emit(*operands)`` gives, which depends on nothing else; in this block it is emitted once."""
+        key = (self.block, emit.__name__, *operands)
+        if key not in self._emitted:
+            self._emitted[key] = emit(*operands)
+        return self._emitted[key]
+
+    def add(self, a: Value, b: Value, **options: Any) -> Value:
+        x, y = _known(a), _known(b)
+        if x == 0 or y == 0:
+            return b if x == 0 else a
+        if x is not None and y is not None:
+            return a.type(x + y)
+        return super().add(a, b, **options) if options else self.once(super().add, a, b)
+
+    def sub(self, a: Value, b: Value) -> Value:
+        x, y = _known(a), _known(b)
+        if x is not None and y is not None:
+            return a.type(x - y)
+        return a if y == 0 else self.once(super().sub, a, b)
+
+    def mul(self, a: Value, b: Value) -> Value:
+        x, y = _known(a), _known(b)
+        if x == 0 or y == 0:
+            return a.type(0)
+        if x == 1 or y == 1:
+            return b if x == 1 else a
+        if x is not None and y is not None:
+            return a.type(x * y)
+        return self.once(super().mul, a, b)
+
+    def udiv(self, a: Value, b: Value) -> Value:
+        return a if _known(b) == 1 else self.once(super().udiv, a, b)
+
+    def urem(self, a: Value, b: Value) -> Value:
+        return a.type(0) if _known(b) == 1 else self.once(super().urem, a, b)
+
+    def inttoptr(self, value: Value, type: ir.Type) -> Value:
+        return self.once(super().inttoptr, value, type)
+
+    def gep(self, pointer: Value, indices: Sequence[Value], source_etype: ir.Type) -> Value:
+        def gep(pointer: Value, source_etype: ir.Type, *indices: Value) -> Value:
+            return super(Builder, self).gep(pointer, indices, source_etype=source_etype)
+
+        return pointer if all(_known(k) == 0 for k in indices) else self.once(gep, pointer, source_etype, *indices)
+
+
+def _known(value: Value) -> int | None:
+    """The number that a scalar integer is, if it is a constant."""
+    number = value.constant if isinstance(value, ir.Constant) and isinstance(value.type, ir.IntType) else None
+    return number if isinstance(number, int) else None
 
 
 class _Literal(ir.Constant):
@@ -33,7 +113,7 @@ class Lanes:
 
     Parameters
     ----------
-    builder : llvmlite.ir.IRBuilder
+    builder : Builder
         Where instructions go.
     bits : int
         32 or 64: the floating-point type of the lanes.
@@ -46,7 +126,7 @@ class Lanes:
     # A product feeding a sum may become one fma. Nothing may be reassociated: that would undo range reductions.
     FLAGS = ("contract",)
 
-    def __init__(self, builder: ir.IRBuilder, bits: int, width: int, features: frozenset[str] = frozenset()):
+    def __init__(self, builder: Builder, bits: int, width: int, features: frozenset[str] = frozenset()):
         self.builder, self.bits, self.width, self.features = builder, bits, width, features
         self.scalar: ir.Type = ir.FloatType() if bits == 32 else ir.DoubleType()
         self.scalar_integer: ir.Type = ir.IntType(bits)
@@ -84,7 +164,7 @@ class Lanes:
             kind = ir.LiteralStructType(kinds)
             function = ir.Function(module, ir.FunctionType(kind, [a.type for a in arguments]), name)
             function.linkage = "internal"
-            builder = ir.IRBuilder(function.append_basic_block("entry"))
+            builder = Builder(function.append_basic_block("entry"))
             results: Value = ir.Constant(kind, ir.Undefined)
             lanes = self.of_function(builder)
             for k, value in enumerate(emit(lanes, *function.args)):
@@ -93,7 +173,7 @@ class Lanes:
         called = self.builder.call(function, arguments)
         return [self.builder.extract_value(called, k) for k in range(len(kinds))]
 
-    def of_function(self, builder: ir.IRBuilder) -> Any:
+    def of_function(self, builder: Builder) -> Any:
         """The same lanes in a function of its own, which some of a GPU's threads may call alone."""
         return type(self)(builder, self.bits, self.width, self.features)
 
@@ -132,19 +212,26 @@ class Lanes:
         """The same lanes with another number in one of them."""
         return scalar if self.width == 1 else self.builder.insert_element(value, scalar, I32(k))
 
+    def lane_numbers(self, type: ir.IntType, first: int = 0) -> Value:
+        """The lanes' numbers, from `first` on."""
+        return type(first) if self.width == 1 else ir.Constant(self.lanes(type), [first + k for k in range(self.width)])
+
     def below(self, count: Value, first: int = 0) -> Value:
         """Which lanes, numbered from `first` on, have a number below a 32-bit integer."""
-        numbers = ir.Constant(ir.VectorType(I32, self.width), [first + k for k in range(self.width)])
-        return self.builder.icmp_signed("<", numbers, self.splat(count))
+        return self.builder.icmp_signed("<", self.lane_numbers(I32, first), self.splat(count))
 
     def splat(self, scalar: Value) -> Value:
         """A scalar value of any type, copied to every lane."""
         if self.width == 1:
             return scalar
-        lanes = self.lanes(scalar.type)
-        first = self.builder.insert_element(ir.Constant(lanes, ir.Undefined), scalar, I32(0))
-        zeros = ir.Constant(ir.VectorType(I32, self.width), None)
-        return self.builder.shuffle_vector(first, ir.Constant(lanes, ir.Undefined), zeros)
+
+        def splat(scalar: Value) -> Value:
+            lanes = self.lanes(scalar.type)
+            first = self.builder.insert_element(ir.Constant(lanes, ir.Undefined), scalar, I32(0))
+            zeros = ir.Constant(ir.VectorType(I32, self.width), None)
+            return self.builder.shuffle_vector(first, ir.Constant(lanes, ir.Undefined), zeros)
+
+        return self.builder.once(splat, scalar)
 
     # ---- real arithmetic
     def add(self, a: Value, b: Value) -> Value:
@@ -303,7 +390,7 @@ class Lanes:
 
 
 def loop(
-    builder: ir.IRBuilder,
+    builder: Builder,
     start: Value,
     stop: Value,
     step: int,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from llvmlite import ir
 
 from ..plan.plan import Plan
-from .builder import I64, Value, loop
+from .builder import I64, Builder, Value, loop, uncollected
 from .finish import emit_finish
 from .frame import OF_PHASES, Frame
 from .joined import JoinedTile
@@ -20,6 +20,7 @@ from .tile import Tile
 ALONE, SHARES = "alone", "shares"
 
 
+@uncollected()
 def emit_modules(plan: Plan, triple: str, features: frozenset[str], vector_bits: int) -> list[str]:
     """The LLVM IR of a plan for a CPU: a module for each phase, so that those which kernels have in common are compiled once, and one
     for what runs them all.
@@ -79,12 +80,12 @@ def export_driver(task: ir.Function, name: str) -> None:
     _for_tasks(b, control, tasks, lambda number: b.call(task, [words, control, number]))
 
 
-def _open(module: ir.Module, name: str) -> tuple[ir.IRBuilder, Value, Value, Value]:
+def _open(module: ir.Module, name: str) -> tuple[Builder, Value, Value, Value]:
     function = ir.Function(module, OF_PHASES, name)
-    return (ir.IRBuilder(function.append_basic_block("entry")), *function.args)
+    return (Builder(function.append_basic_block("entry")), *function.args)
 
 
-def _for_tasks(b: ir.IRBuilder, control: Value, tasks: Value, body: Callable[[Value], None]) -> None:
+def _for_tasks(b: Builder, control: Value, tasks: Value, body: Callable[[Value], None]) -> None:
     """Take tasks until none are left or the call is to stop, and return."""
     head, work, done = (b.append_basic_block(n) for n in ("head", "work", "done"))
     b.branch(head)
@@ -135,5 +136,5 @@ def _export_shares(alone: ir.Function, count: int) -> None:
     _for_tasks(b, control, tasks, share)
 
 
-def _word(b: ir.IRBuilder, pointer: Value, position: int | Value) -> Value:
+def _word(b: Builder, pointer: Value, position: int | Value) -> Value:
     return b.gep(pointer, [I64(position) if isinstance(position, int) else position], source_etype=I64)

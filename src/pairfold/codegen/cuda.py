@@ -23,7 +23,7 @@ from ..plan.hoist import Buffer
 from ..plan.plan import Plan
 from ..plan.slices import is_long, segments, unit_of
 from .blocks import Blocks, Gathered
-from .builder import I32, I64, Value, loop
+from .builder import I32, I64, Builder, Value, loop, uncollected
 from .evaluate import FIRST, Evaluator, Index, at, of_slice
 from .finish import Finish
 from .frame import VOID, Frame
@@ -42,7 +42,7 @@ from .layout import (
     N,
 )
 from .mathlib_cuda import CudaMaths
-from .pack import emit_pack, from_arrays, of_rows
+from .pack import Rows, emit_pack, from_arrays, of_rows
 from .partial import IN_REGISTERS, Partial, for_dim
 from .tile import Tile
 
@@ -64,12 +64,12 @@ class Grid(Frame):
         self.function = ir.Function(module, ir.FunctionType(VOID, [ir.ArrayType(I64, words)]), name)
         self.function.calling_convention = "ptx_kernel"
         self.entry = self.function.append_basic_block("entry")
-        self.builder = ir.IRBuilder(self.function.append_basic_block("start"))
+        self.builder = Builder(self.function.append_basic_block("start"))
         self.m = CudaMaths(self.builder, bits, 1, features)
         (self.words,) = self.function.args
         self._words: dict[int, Value] = {}
         self._reached: dict[tuple[Value, Value | None], tuple[ir.Block, int, Value]] = {}  # components of vectors
-        self._setup, self._on_heap = ir.IRBuilder(self.entry), []
+        self._setup, self._on_heap = Builder(self.entry), []
         self.thread = self.register("tid.x")
 
     def word(self, position: int) -> Value:
@@ -121,6 +121,7 @@ class Grid(Frame):
         return self.builder.shl(I64(1), exponent)
 
 
+@uncollected()
 def emit_module(plan: Plan, features: frozenset[str]) -> str:
     """The LLVM IR of a plan for a GPU: kernels ``tile`` and ``finish``, and ``pack_row`` … where the tile does not pack itself."""
     module = ir.Module(name="pairfold")
@@ -154,7 +155,7 @@ def emit_module(plan: Plan, features: frozenset[str]) -> str:
 
 def holds(grid: Grid, layout: Layout, condition: Node) -> Value:
     """Whether a formula of parameters is not 0."""
-    read, _ = from_arrays(grid, layout, variables((condition,)), I64(0), [])
+    read = from_arrays(grid, layout, variables((condition,)), I64(0), Rows(I64(0)))
     evaluator = Evaluator(grid.m, [0], lambda node, index, rows: read(node, index), layout.plan.schedule.unroll)
     return grid.m.truth(evaluator.full(condition)[0])
 
@@ -358,8 +359,12 @@ class GridTile(Tile):
             return b.load(f.element(self.local_par, place, bytes), typ=self.m.scalar)
 
         self._parameter = parameter
-        keep(h.par, [of_rows(f, self.layout, h.par, self.batch, [I64(0)], parameter)[0]], self.local_par)
-        keep(h.row, [of_rows(f, self.layout, h.row, self.batch, [self._number(w)], parameter)[0] for w in self.within], self.local_rows)
+        keep(h.par, [of_rows(f, self.layout, h.par.formulas, self.batch, Rows(I64(0)), parameter)], self.local_par)
+        keep(
+            h.row,
+            [of_rows(f, self.layout, h.row.formulas, self.batch, Rows(self._number(w)), parameter) for w in self.within],
+            self.local_rows,
+        )
         return known
 
     def _share(self) -> None:
@@ -374,7 +379,7 @@ class GridTile(Tile):
             def prepared() -> Evaluator:
                 number = f.smaller(b.add(self.start, c), last)
                 number = self.gathered.column(number) if self.gathered else number
-                return of_rows(f, self.layout, h.col, self.batch, [number], self._parameter)[0]
+                return of_rows(f, self.layout, h.col.formulas, self.batch, Rows(number), self._parameter)
 
             def store(evaluator: Evaluator, long: bool) -> None:
                 base = f.element(self.shared, b.mul(c, I64(self.column_length)), bytes)

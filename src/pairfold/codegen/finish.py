@@ -10,7 +10,7 @@ from .builder import I64, Value, loop
 from .evaluate import SHORT, Evaluator, Index
 from .frame import Frame
 from .layout import FINISH_BLOCKS, PARTIALS, SPLITS, Layout, M
-from .pack import from_arrays
+from .pack import Rows, from_arrays
 from .partial import Partial
 from .storage import stored
 
@@ -99,10 +99,8 @@ class Finish:
 
     def _arrays(self, batch: Value, row: Value) -> Callable[[Node, Index], Sequence[Value]]:
         """The variables in the rows from `row` on; rows beyond the last repeat it."""
-        frame, b = self.frame, self.frame.builder
-        last = b.sub(frame.word(M), I64(1))
-        numbers = [frame.smaller(b.add(row, I64(k)), last) for k in range(frame.m.width)]
-        return from_arrays(frame, self.layout, variables(self.plan.results), batch, numbers)[0]
+        rows = Rows(row, self.frame.builder.sub(self.frame.word(M), I64(1)))
+        return from_arrays(self.frame, self.layout, variables(self.plan.results), batch, rows)
 
     def write(self, batch: Value, row: Value, there: Value | None = None) -> None:
         """The results of a batch's rows from `row` on, as far as there are: `there`, or up to the last."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from llvmlite import ir
 
-from .builder import I8, I32, I64, POINTER, Value, loop
+from .builder import I8, I32, I64, POINTER, Builder, Value, loop
 from .evaluate import Index
 from .mathlib import Maths
 
@@ -29,12 +29,12 @@ class Frame:
     def __init__(self, module: ir.Module, name: str, bits: int, width: int, features: frozenset[str]):
         self.function = ir.Function(module, OF_PHASES, name)
         self.entry = self.function.append_basic_block("entry")
-        self.builder = ir.IRBuilder(self.function.append_basic_block("start"))
+        self.builder = Builder(self.function.append_basic_block("start"))
         self.m = Maths(self.builder, bits, width, features)
         self.words, self.control, self.task = self.function.args
         self._words: dict[int, Value] = {}
         self._spare: dict[ir.Type, Value] = {}
-        self._setup = ir.IRBuilder(self.entry)
+        self._setup = Builder(self.entry)
         self._on_heap: list[Value] = []
 
     def finish(self) -> None:

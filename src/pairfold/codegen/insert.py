@@ -8,7 +8,7 @@ from llvmlite import ir
 
 from ..formula.graph import Node
 from ..formula.simplify import simplify
-from .builder import I64, POINTER, Value
+from .builder import I64, POINTER, Builder, Value
 from .evaluate import SHORT, Evaluator, Index, at
 from .layout import Layout
 from .mathlib import Maths
@@ -26,7 +26,7 @@ def emit_insertion(module: ir.Module, layout: Layout, lanes: Maths, stride: int)
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), [POINTER] * (len(types) + 4) + [I64]), "insert")
     function.linkage = "internal"
     *fields, row, column, par, watched, number = function.args
-    b = ir.IRBuilder(function.append_basic_block("entry"))
+    b = Builder(function.append_basic_block("entry"))
     m = lanes.of_function(b)
     partial = Partial(b, fields, types, plan.schedule.rows)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from llvmlite import ir
 
-from .builder import I32, I64, Value
+from .builder import I32, I64, Builder, Value
 from .mathlib import Maths
 from .mathlib_elementary import LOG2E
 
@@ -25,7 +25,7 @@ class CudaMaths(Maths):
         Whether the code may be run by some of a warp's threads alone.
     """
 
-    def __init__(self, builder: ir.IRBuilder, bits: int, width: int, features: frozenset[str] = frozenset(), diverged: bool = False):
+    def __init__(self, builder: Builder, bits: int, width: int, features: frozenset[str] = frozenset(), diverged: bool = False):
         super().__init__(builder, bits, width, features)
         self.diverged = diverged
         self._own_units: dict[tuple[int, int], Value] = {}
@@ -40,7 +40,7 @@ class CudaMaths(Maths):
         kind = ir.FunctionType(self.real, [a.type for a in arguments])
         return self.builder.asm(kind, f"{instruction} {operands};", ",".join(["=f"] + ["f"] * len(arguments)), arguments, False)
 
-    def of_function(self, builder: ir.IRBuilder) -> CudaMaths:
+    def of_function(self, builder: Builder) -> CudaMaths:
         return CudaMaths(builder, self.bits, self.width, self.features, diverged=True)
 
     # ---- lanes that share a row

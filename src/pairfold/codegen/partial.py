@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from llvmlite import ir
 
 from ..reductions import Field
-from .builder import I64, Value, loop
+from .builder import I64, Builder, Value, loop
 from .frame import Frame
 
 IN_REGISTERS = 2  # components of a total that is read and written once a tile
@@ -18,7 +18,7 @@ IN_REGISTERS = 2  # components of a total that is read and written once a tile
 class Partial:
     """A partial in memory: for each field an array of components, each of `rows` vectors."""
 
-    builder: ir.IRBuilder
+    builder: Builder
     arrays: Sequence[Value]
     types: Sequence[ir.Type]
     rows: int | Value  # known when the kernel runs, at the latest
@@ -62,7 +62,7 @@ class Partial:
             self.store(field, component, r, value)
 
 
-def for_dim(builder: ir.IRBuilder, dim: int, body: Callable[[Value], None]) -> None:
+def for_dim(builder: Builder, dim: int, body: Callable[[Value], None]) -> None:
     """Run `body` for each component of a field: of a very short one without a loop, so that registers can hold it."""
     if dim <= IN_REGISTERS:
         for d in range(dim):
