@@ -123,3 +123,30 @@ def test_unsigned_tensors(dtype):
     torch = pytest.importorskip("torch")
     x = torch.tensor([[1], [2], [300]], dtype=getattr(torch, dtype))
     assert (Vi(x) * Vj(x)).sum(axis=0).tolist() == [[303.0], [606.0], [90900.0]]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_conditions_on_integers_give_no_type(dtype):
+    x, a = RNG.normal(size=(21, 3)).astype(dtype), RNG.integers(0, 4, 21)
+    same = a[:, None] == a
+    for given in (lambda z: z, torch.tensor):
+        i, j, rows = Vi(given(a)), Vj(given(a)), Vi(given(x))
+        hot = np.eye(4, dtype=dtype)[a]
+        for found, want in (
+            ((i == j) * rows, same[..., None] * x[:, None]),
+            (((i < j) | (i == 0)) * rows, ((a[:, None] < a) | (a[:, None] == 0))[..., None] * x[:, None]),
+            (where(i > j, rows, 0.5), np.where((a[:, None] > a)[..., None], x[:, None], 0.5)),
+            (i.one_hot(4) * Pm(given(x[0, :1])), (hot * x[0, 0])[:, None]),
+        ):
+            result = found.mean(1)
+            assert str(result.dtype).removeprefix("torch.") == dtype
+            np.testing.assert_allclose(result, np.asarray(want, "f8").mean(1), rtol=8 * np.finfo(dtype).eps, atol=8 * np.finfo(dtype).eps)
+    assert (Vi(a) == Vj(a)).dtype == "bool" and (Vi(a) == Vj(a)).sum(1).dtype == "float64"
+    assert (Vi(x) > Vj(x)).sum(1).dtype == dtype  # 1 and 0 of the numbers' own type
+    assert where(Vi(a) > 1, Vi(a), 0).dtype == "int64"
+    assert where(Vi(x[:, 0].astype("f8")) > 0, Vi(x), 0).sum(1).dtype == "float64"  # it is computed in
+
+
+def test_labels_that_are_compared_stay_exact():
+    x, a = RNG.normal(size=(3, 1)).astype("f4"), 2**24 + np.array([0, 1, 2])
+    np.testing.assert_array_equal(((Vi(a) == Vj(a)) * Vj(x)).sum(1), x)

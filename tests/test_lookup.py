@@ -92,3 +92,29 @@ def test_one_hot_of_labels_and_masks():
     quadratic = (take(M, Vi(a)) * take(np.eye(4), Vj(b))).sum(-1)
     np.testing.assert_allclose(quadratic.sum(1), M[a][:, b].sum(1))
     assert (take(M, Vi(a)) | Pm(np.ones(4))).shape == (30, 1)
+
+
+@pytest.mark.parametrize("dtype", ["complex64", "complex128"])
+def test_complex_tables(dtype, random):
+    a, b = labels(random, 3, 12), labels(random, 4, 9)
+    table = (random.normal(size=(12, 2)) + 1j * random.normal(size=(12, 2))).astype(dtype)
+    table[0, 0] = np.inf
+    entries = take(table, Vi(a) * 4 + Vj(b))
+    assert entries.dtype == dtype
+    np.testing.assert_array_equal(entries.dense(), table[a[:, None] * 4 + b])
+    given = torch.tensor(table[1:], requires_grad=True)
+    (take(given, Vi(torch.tensor(a))) * Vj(torch.tensor(b) + 1.0)).sum(1).abs().pow(2).sum().backward()
+    total = (b + 1.0).sum()
+    want = np.zeros_like(table[1:])
+    np.add.at(want, a, 2 * total**2 * table[1:][a])
+    np.testing.assert_allclose(given.grad, want, rtol=1e-5)
+
+
+@pytest.mark.parametrize("index", ["int64", "int16", "uint8"])
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_entries_have_the_type_of_the_table(dtype, index, random):
+    table, x, a = random.normal(size=(5, 2)).astype(dtype), random.normal(size=(12, 2)).astype(dtype), labels(random, 5, 12, index)
+    assert take(table, Vi(a)).sum(1).dtype == dtype
+    weighted = (take(table, Vi(a)) * Vi(x)).sum(1)
+    assert weighted.dtype == dtype
+    np.testing.assert_allclose(weighted, table[a].astype(float) * x, rtol=2 * np.finfo(dtype).eps)

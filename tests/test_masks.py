@@ -839,3 +839,50 @@ def test_labels_are_whole_numbers(labels):
         K.same_label(np.zeros(5, int), labels)
     with pytest.raises(TypeError, match="tril takes whole numbers, not array"):
         K.tril(np.array([1]))
+
+
+@pytest.mark.parametrize("kind", ["tril", "band", "labels", "labels and band", "all"])
+@pytest.mark.parametrize("batch", [(), (2,)])
+def test_selections_of_vectors_that_have_gradients(kind, batch, random):
+    m, n, d = 13, 11, 3
+    a, b = random.integers(0, 2, m), random.integers(0, 2, n)
+    i, j = np.arange(m)[:, None], np.arange(n)
+    there = {"tril": j <= i, "band": abs(j - i) <= 2, "labels": a[:, None] == b, "all": i + j > -1}
+    there["labels and band"] = there["labels"] & there["band"]
+    mask = {
+        "tril": lambda K: K.tril(),
+        "band": lambda K: K.band(2, 2),
+        "labels": lambda K: K.same_label(torch.tensor(a), torch.tensor(b)),
+        "labels and band": lambda K: K.same_label(torch.tensor(a), torch.tensor(b)).band(2, 2),
+        "all": lambda K: K.band(m, n),
+    }[kind]
+    x = torch.tensor(random.normal(size=(*batch, m, d)), requires_grad=True)
+    y = torch.tensor(random.normal(size=(*batch, n, d)), requires_grad=True)
+    K = mask(LazyTensor(x[..., :, None, :]) * LazyTensor(y[..., None, :, :]))
+    own = torch.tensor(there[kind])[..., None]
+    dense = x[..., :, None, :] * y[..., None, :, :]
+    low, high = dense.masked_fill(~own, torch.inf), dense.masked_fill(~own, -torch.inf)
+    k = len(batch)
+    for axis in (k, k + 1):
+        some = own.any(axis - k)  # rows that meet a column at all
+        order = low.argsort(dim=axis, stable=True).narrow(axis, 0, 3)
+        smallest = low.gather(axis, order).movedim(axis, k + 1)
+        smallest = torch.where(smallest.isinf(), torch.nan, smallest)
+        for found, want in (
+            (K.min(axis), low.amin(axis)),
+            (K.max(axis), high.amax(axis)),
+            (K.min_argmin(axis)[0], low.amin(axis)),
+            (K.max_argmax(axis)[0], high.amax(axis)),
+            (K.Kmin(3, axis), smallest),
+            (K.Kmin_argKmin(3, axis)[0], smallest),
+        ):
+            torch.testing.assert_close(found, want, equal_nan=True)
+            weights = torch.tensor(random.normal(size=tuple(want.shape)))
+            ours, theirs = ((torch.where(z.isfinite(), z, 0) * weights).sum() for z in (found, want))
+            for found_by, want_by in zip(*(torch.autograd.grad(z, [x, y], retain_graph=True) for z in (ours, theirs)), strict=True):
+                torch.testing.assert_close(found_by, want_by)
+        torch.testing.assert_close(K.argmin(axis), torch.where(some, low.argmin(axis), -1))
+    both = low.flatten(k, k + 1)
+    torch.testing.assert_close(K.min((k, k + 1)), both.amin(k))
+    torch.testing.assert_close(K.argmin((k, k + 1)), both.argmin(k))
+    torch.testing.assert_close(K.argKmin(3, (k, k + 1)), both.argsort(dim=k, stable=True).narrow(k, 0, 3))

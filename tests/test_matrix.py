@@ -367,3 +367,10 @@ def test_pairs_behind_a_number(inner, kind, random):
         found, want = K[key], full[key]
         assert found.shape == want.shape
         close(found, want)
+
+
+@pytest.mark.parametrize("given", [np.array, torch.tensor])
+def test_pairs_of_different_lengths(given, random):
+    K = Vi(given(random.normal(size=(5, 2)))) | Vj(given(random.normal(size=(4, 2))))
+    with pytest.raises(IndexError, match=r"indices of shapes \(3,\) and \(2,\) do not broadcast"):
+        K[given([0, 1, 2]), given([0, 1])]

@@ -295,3 +295,50 @@ def test_parameters_may_have_an_axis_in_the_place_of_rows(framework, random):
         found = sums(*(array(framework, a) for a in (parameter, x, y, b)))
         assert tuple(found.shape) == (7, 1)
         close(found, want)
+
+
+@frameworks
+@pytest.mark.parametrize(
+    ("batch", "shape"),
+    [((2, 4), (2, 1, 1)), ((2, 4), (4, 1)), ((2, 4), (2, 4, 1, 1)), ((2, 4), (2, 1, 1, 1)), ((4, 1), (4, 1, 1)), ((4, 2), (4, 1, 1)),
+     ((2, 4), (1,)), ((4,), (4, 1, 1)), ((4,), (4, 1)), ((4,), ())],
+)  # fmt: skip
+def test_parameters_of_batches(batch, shape, framework, random):
+    x, y, g = (random.standard_normal(s) for s in ((*batch, 7, 3), (*batch, 9, 3), shape))
+    k = len(batch)
+    of_pairs = g[..., None] if len(shape) == k + 2 else g[..., None, None]  # (…, 1, 1, D), or (…, D) with the rows' axis or without
+    want = np.exp(-(of_pairs**2) * ((x[..., :, None, :] - y[..., None, :, :]) ** 2).sum(-1, keepdims=True)).sum(-2)
+    keops = module(framework)
+    given = [array(framework, a) for a in (g, x, y)]
+    close(keops.Genred("Exp(-Square(g)*SqDist(x,y))", ["g=Pm(1)", "x=Vi(3)", "y=Vj(3)"], axis=1)(*given), want)
+    g_, x_, y_ = keops.Pm(0, 1), keops.Vi(1, 3), keops.Vj(2, 3)
+    close((-(g_**2) * x_.sqdist(y_)).exp().sum(axis=1)(*given), want)
+
+
+@frameworks
+@pytest.mark.parametrize("batch", [(), (4,)])
+def test_numbers_without_an_axis_of_their_own(batch, framework, random):
+    x, y, b, c = (random.standard_normal(s) for s in ((*batch, 7, 3), (*batch, 9, 3), (*batch, 9), (*batch, 7)))
+    keops = module(framework)
+    given = [array(framework, a) for a in (x, y, b, c)]
+    aliases = ["x=Vi(3)", "y=Vj(3)", "b=Vj(1)", "c=Vi(1)"]
+    kernel = np.exp(-((x[..., :, None, :] - y[..., None, :, :]) ** 2).sum(-1))
+    want = (c[..., None] * kernel * b[..., None, :]).sum(-1, keepdims=True)
+    close(keops.Genred("c*Exp(-SqDist(x,y))*b", aliases, axis=1)(*given), want)
+    x_, y_, b_, c_ = keops.Vi(0, 3), keops.Vj(1, 3), keops.Vj(2, 1), keops.Vi(3, 1)
+    close((c_ * (-x_.sqdist(y_)).exp() * b_).sum(axis=1)(*given), want)
+    product = keops.Genred("a*b", ["a=Vi(1)", "b=Vj(1)"], axis=1)(given[3], given[2])
+    close(product, c[..., None] * b.sum(-1)[..., None, None])
+    with pytest.raises(ValueError, match=r"b = Var\(2,2,1\), array 2, has shape \(…, N, D\) with D = 2"):
+        keops.Genred("Exp(-SqDist(x,y))*b", ["x=Vi(3)", "y=Vj(3)", "b=Vj(2)"], axis=1)(*given[:3])
+    with pytest.raises(ValueError, match=r"Var\(2,2,1\), array 2, has shape"):
+        ((-x_.sqdist(y_)).exp() * keops.Vj(2, 2)).sum(axis=1)(*given[:3])
+
+
+@frameworks
+def test_complex_arrays_of_pairs(framework, random):
+    x, y = random.standard_normal((7, 2)), random.standard_normal((9, 2))
+    z = random.standard_normal((9, 1)) + 1j * random.standard_normal((9, 1))
+    sums = module(framework).Genred("ComplexMult(ComplexExp1j(-x|y), z)", ["x=Vi(2)", "y=Vj(2)", "z=Vj(2)"], axis=1)
+    want = np.exp(-1j * x @ y.T) @ z
+    close(sums(*(array(framework, a) for a in (x, y, z))), np.concatenate([want.real, want.imag], 1))

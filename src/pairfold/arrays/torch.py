@@ -177,7 +177,7 @@ class TorchBackend(Backend):
         operands = [at(a, v.attrs[0]) if v.axes else a for a, v in zip(arrays, fold.variables, strict=True)]
         (values,) = self.results(at_pairs, operands, Extent(extent.batch, extent.kept * a_row, 1), dtype)
         # Each component was selected for itself.
-        component = torch.arange(a_row, device=index.device).remainder(fold.dims[0]).repeat(extent.kept)
+        component = torch.arange(a_row, device=index.device).remainder(at_pairs.dims[0]).repeat(extent.kept)
         values = values.gather(-1, component[:, None].expand(*values.shape[:-1], 1)).reshape(index.shape)
         if pattern is not None:  # rows that meet too few columns have places to which no pair belongs
             missing = next(v for r, v in zip(fold.results, fold.of_nothing(), strict=True) if r.kind == "real")

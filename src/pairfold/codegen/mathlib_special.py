@@ -184,7 +184,7 @@ class Special(Circular):
         with self.builder.if_then(self.any(reflected), likely=False):
             sine, _ = self._sine_of_half_turns(a)
             mirrored = self.sub(self.neg(self.log(self.mul(self.mul(a, self.abs(sine)), self.const(1 / PI[64][0])))), result)
-            mirrored = self.select(self.lt(a, self.const(INF)), mirrored, x)
+            mirrored = self.select(self.lt(a, self.const(INF)), mirrored, a)
             mirrored = self.select(reflected, mirrored, result)
             inside = self.builder.block
         return self.merge([(result, mirrored)], before, inside)[0]

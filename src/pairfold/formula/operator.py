@@ -52,6 +52,8 @@ class Operator:
         Vector instructions a component takes, roughly: for estimates of time.
     sign : callable
         From the operands' signs the result's: 1 where it is known to be ≥ 0, -1 where ≤ 0, 0 where neither.
+    typed : tuple of int, optional
+        The operands whose type the result has if they are integers, where it is not all: those of conditions and indices do not matter.
     doc : str
         One line for the tables in the documentation; empty for those that only planners make.
     keops : str
@@ -81,6 +83,7 @@ class Operator:
     kind: str = ""
     cost: int = 1
     sign: Callable[..., int] = lambda *signs: 0
+    typed: tuple[int, ...] | None = None
     doc: str = ""
     keops: str = ""
     internal: bool = False

@@ -84,9 +84,7 @@ def _gelu(a: np.ndarray) -> np.ndarray:
 
 @np.vectorize
 def _lgamma(a: float) -> float:
-    if a == -math.inf:
-        return a
-    return math.inf if a <= 0 and a == math.floor(a) else math.lgamma(a)
+    return math.inf if a == -math.inf or a <= 0 and a == math.floor(a) else math.lgamma(a)
 
 
 # The coefficients of digamma's expansion at infinity in powers of 1/a²: those of Bernoulli numbers B_2k, over 2k.
@@ -262,7 +260,8 @@ def _comparison(name: str, symbol: str, numpy: Callable[..., Any], doc: str, keo
     def meaning(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return numpy(a, b) * 1.0
 
-    return Operator(name, "elementwise", broadcast, infix(symbol), meaning, emit, lambda n: (None, None), doc=doc, keops=keops, arity=2)
+    return Operator(name, "elementwise", broadcast, infix(symbol), meaning, emit, lambda n: (None, None), typed=(), doc=doc, keops=keops,
+                    arity=2)  # fmt: skip
 
 
 ARITHMETIC = [
@@ -365,9 +364,10 @@ CHOICES = [
     _comparison("ne", "!=", np.not_equal, "1 where a ≠ b, else 0", "NotEqual"),
     Operator("where", "elementwise", broadcast, call("where"), lambda c, a, b: np.where(c != 0, a, b),
              lambda m, c, a, b: m.select(m.truth(c), a, b), lambda n: (None, where(n.args[0], 1, 0), where(n.args[0], 0, 1)),
-             doc="a where the condition is not 0, else b", arity=3),
+             typed=(1, 2), doc="a where the condition is not 0, else b", arity=3),
     Operator("ifelse", "derived", broadcast, call("ifelse"), lambda c, a, b: np.where(c >= 0, a, b),
-             definition=lambda c, a, b: where(apply("ge", c, 0), a, b), doc="a where c ≥ 0, else b", keops="IfElse", arity=3),
+             definition=lambda c, a, b: where(apply("ge", c, 0), a, b), typed=(1, 2), doc="a where c ≥ 0, else b", keops="IfElse",
+             arity=3),
     Operator("minimum", "elementwise", broadcast, call("minimum"), np.minimum, lambda m, a, b: m.minimum(a, b), _of_two("lt"),
              doc="the smaller of two", arity=2, sign=lambda a, b: a if a == b else 0),
     Operator("maximum", "elementwise", broadcast, call("maximum"), np.maximum, lambda m, a, b: m.maximum(a, b), _of_two("gt"),
@@ -377,12 +377,12 @@ CHOICES = [
              doc="a kept between two bounds", keops="Clamp", arity=3),
     Operator("logical_and", "elementwise", broadcast, infix("and"), lambda a, b: np.logical_and(a, b) * 1.0,
              lambda m, a, b: m.one_if(m.land(m.truth(a), m.truth(b))), lambda n: (None, None),
-             doc="1 where both are not 0, else 0", arity=2),
+             typed=(), doc="1 where both are not 0, else 0", arity=2),
     Operator("logical_or", "elementwise", broadcast, infix("or"), lambda a, b: np.logical_or(a, b) * 1.0,
              lambda m, a, b: m.one_if(m.lor(m.truth(a), m.truth(b))), lambda n: (None, None),
-             doc="1 where either is not 0, else 0", arity=2),
+             typed=(), doc="1 where either is not 0, else 0", arity=2),
     Operator("logical_not", "elementwise", broadcast, call("not"), lambda a: np.logical_not(a) * 1.0,
-             lambda m, a: m.one_if(m.lnot(m.truth(a))), lambda n: (None,), doc="1 where a is 0, else 0"),
+             lambda m, a: m.one_if(m.lnot(m.truth(a))), lambda n: (None,), typed=(), doc="1 where a is 0, else 0"),
 ]  # fmt: skip
 
 INTERNAL = [

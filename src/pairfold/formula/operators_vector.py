@@ -256,9 +256,9 @@ MOVES = [
     Operator("arange", "number", _numbered, call("arange"), lambda dim: np.arange(float(dim)).reshape(1, 1, dim),
              lambda m, number: number, kind="real", cost=0, doc="0, 1, 2 …", sign=lambda: 1, arity=0, attributes={"dim": int}),
     Operator("take", "lookup", _taken, call("take"), _take_numpy, transpose=_take_transpose, cost=20,
-             doc="a row of a table, dim components long, by its number", arity=2, attributes={"dim": int}),
+             typed=(0,), doc="a row of a table, dim components long, by its number", arity=2, attributes={"dim": int}),
     Operator("one_hot", "derived", _one_hot, call("one_hot"), lambda a, dim: (np.floor(a + 0.5) == np.arange(dim)) * 1.0,
-             definition=_one_hot_definition, doc="1 at the component whose number is a rounded, else 0", keops="OneHot",
+             definition=_one_hot_definition, typed=(), doc="1 at the component whose number is a rounded, else 0", keops="OneHot",
              sign=lambda a: 1, attributes={"dim": int}),
 ]  # fmt: skip
 

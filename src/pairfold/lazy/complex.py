@@ -14,6 +14,7 @@ from ..arrays import number
 from ..formula import complex as numbers
 from ..formula.complex import OF_COMPLEX, Complex, from_real, from_vector
 from ..formula.graph import Node, apply, to_string, var
+from ..formula.operators import OPERATORS
 from ..reductions import OF_COMPLEX as MONOIDS
 from ..reductions import Reduction
 from .axes import Axis, both_spellings
@@ -39,7 +40,7 @@ class ComplexParts(Symbolic):
     """What real LazyTensors have to do with complex ones."""
 
     def _apply(self, name: str, *others: Any, attrs: tuple[Any, ...] = (), inner: bool | None = None) -> Any:
-        if others or self._complex:
+        if others or self._complex or OPERATORS[name].typed is not None:
             return operate(name, self, *others, attrs=attrs, inner=inner)
         try:  # without a look at what there is none of: programs build their formulas anew for each call
             formula = apply(name, self.formula, attrs=attrs)
@@ -236,7 +237,7 @@ def _at_least_single(dtype: str) -> str:
 
 
 def no_meaning(name: str, of: Any) -> TypeError:
-    why = "they have no order" if name in ORDERED else "it has no meaning for them"
+    why = "they have no order" if name in ORDERED else "it takes real ones alone"
     return TypeError(f"{name} of complex numbers: {why}; take abs(z), z.real, z.imag or z.angle() first, of z = {of!r}")
 
 
@@ -249,7 +250,7 @@ def operate(name: str, *parts: Any, attrs: tuple[Any, ...] = (), inner: bool | N
         Where some are complex, and the operator has no meaning for complex numbers.
     """
     if True not in map(is_complex, parts):
-        return combine(partial(apply, name, attrs=attrs), parts, inner)
+        return combine(partial(apply, name, attrs=attrs), parts, inner, OPERATORS[name].typed)
     if name not in OF_COMPLEX:
         raise no_meaning(name, next(filter(is_complex, parts)))
     return combine_complex(OF_COMPLEX[name], parts, inner)

@@ -591,7 +591,8 @@ class Folds(Symbolic):
 
     @both_spellings
     def Kmin(self, K: int, axis: Axis = None, keepdims: bool = False) -> Any:  # noqa: N802, N803  # KeOps's names
-        """The K smallest values along rows, columns or several axes, in increasing order; nan comes last.
+        """The K smallest values along rows, columns or several axes, in increasing order; nan comes last, and stands where there are
+        fewer: where a mask leaves some rows fewer pairs than K.
 
         Parameters
         ----------

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from ..arrays import backend_of, is_array
 from ..arrays.base import FLOATS, INTEGERS
+from ..formula.complex import Complex
 from ..formula.graph import Node, apply, to_string
 from ..formula.operators import where
-from .symbolic import Leaf, Symbolic, combine, readable
+from .complex import combine_complex
+from .symbolic import Leaf, Symbolic, combine, is_complex, parts_of, readable
 
 if TYPE_CHECKING:
     from .tensor import LazyTensor
@@ -20,7 +22,7 @@ def take(table: Any, index: Any) -> LazyTensor:
     Parameters
     ----------
     table : array, (T,) or (T, D)
-        Differentiable in PyTorch.
+        Real or complex; differentiable in PyTorch.
     index : LazyTensor
         Of one component: of an array of whole numbers, ``Vi(labels)``, where those below 0 count from the end; or a formula of such,
         for instance ``Vi(a) * 10 + Vj(b)``.
@@ -28,7 +30,7 @@ def take(table: Any, index: Any) -> LazyTensor:
     Returns
     -------
     LazyTensor, (…, M, N) or (…, M, N, D)
-        nan where a formula gives a number that is no row's.
+        Of the table's type, as ``table[index]`` is. nan where a formula gives a number that is no row's.
 
     Raises
     ------
@@ -51,6 +53,9 @@ def take(table: Any, index: Any) -> LazyTensor:
         raise ValueError(f"take needs a table of shape (T,) or (T, D), not {given}")
     if index.formula.dim != 1:
         raise ValueError(f"take needs one number for each pair, but the index has shape {index.shape}, in {to_string(index.formula)}")
+    if is_complex(table):
+        parts = [take(part, index) for part in parts_of(table)]
+        return combine_complex(lambda real, imag: Complex(real.real, imag.real), parts)
     rows, dim = int(table.shape[0]), int(table.shape[1]) if table.ndim == 2 else 1
     from_the_end = index.formula.op.name == "var" and _checked(index.leaves[0].value, rows)
     made: Any = type(index).__new__(type(index))
@@ -61,7 +66,7 @@ def take(table: Any, index: Any) -> LazyTensor:
             number = where(apply("lt", number, 0), number + rows, number)
         return apply("take", entries, number, attrs=(dim,))
 
-    return combine(build, (made, index), inner=table.ndim == 2)
+    return combine(build, (made, index), table.ndim == 2, typed=(0,))
 
 
 def _checked(labels: Any, rows: int) -> bool:

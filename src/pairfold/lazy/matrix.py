@@ -314,8 +314,12 @@ class Matrix(Folds):
         if any(k is None or isinstance(k, range) for k in batch):
             raise IndexError(f"{APART}: K[b][:, i, j]")
         places = [backend.indices(k, like) for k in (*batch, i, j)]
+        try:
+            shape = np.broadcast_shapes(*(tuple(p.shape) for p in places))
+        except ValueError:
+            shapes = " and ".join(str(tuple(p.shape)) for p in places)
+            raise IndexError(f"indices of shapes {shapes} do not broadcast to one list of pairs") from None
         one = sum(0 * p for p in places)
-        shape = tuple(one.shape)
         places = [(p + one).reshape(-1) for p in places]
         *of_batches, rows, columns = places
 

@@ -84,27 +84,27 @@ def bind(texts: tuple[str, ...], aliases: tuple[str, ...], arrays: Sequence[Any]
 
     All aliases tell how many rows and columns there are, whether a formula has them or not.
     """
-    formulas, used = _read(texts, aliases)
+    formulas, used, names = _read(texts, aliases)
     if not used:
         raise ValueError(f"the formula {texts[0]!r} has no arrays: name LazyTensors, e.g. from_string('Exp(-X)', X=Vi(x))")
     wanted = max(used[-1].attrs[1] + 1, len(aliases))
     if wanted != len(arrays):
         raise ValueError(f"{texts[0]!r} takes {wanted} array{'s' * (wanted != 1)}, not {len(arrays)}")
-    variables, whole = merge([variable_of(arrays[v.attrs[1]], v) for v in used])
+    variables, whole = merge([variable_of(arrays[v.attrs[1]], v, names.get(v.attrs[1], "")) for v in used])
     return [whole._with(f, True) for f in substitute(formulas, dict(zip(used, variables, strict=True)))]
 
 
 @lru_cache(maxsize=4096)
-def _read(texts: tuple[str, ...], aliases: tuple[str, ...]) -> tuple[tuple[Node, ...], tuple[Node, ...]]:
-    """The formulas, and all variables by their numbers."""
-    formulas = tuple(parse(text, aliases) for text in texts)
-    return formulas, variables((*formulas, *read_aliases(aliases).values()))
+def _read(texts: tuple[str, ...], aliases: tuple[str, ...]) -> tuple[tuple[Node, ...], tuple[Node, ...], dict[int, str]]:
+    """The formulas, all variables by their numbers, and what these are called."""
+    formulas, named = tuple(parse(text, aliases) for text in texts), read_aliases(aliases)
+    return formulas, variables((*formulas, *named.values())), {v.attrs[1]: f"{name} = " for name, v in named.items()}
 
 
-def variable_of(array: Any, variable: Node) -> LazyTensor:
-    """The LazyTensor of an array that a variable stands for."""
+def variable_of(array: Any, variable: Node, called: str = "") -> LazyTensor:
+    """The LazyTensor of an array that a variable stands for, which errors call by this name."""
     axis, number, dim, *_ = variable.attrs
-    written = to_keops(variable)
+    written = called + to_keops(variable)
     if (axis, dim) == ("p", 1) and isinstance(array, (int, float)):
         return lift(array, LazyTensor)
     if not is_array(array):

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 import numpy as np
 
 from ..arrays import backend_of, is_array, number, owner_of
-from ..arrays.base import COMPLEX, STORED, Backend
+from ..arrays.base import COMPLEX, FLOATS, STORED, Backend
 from ..fold import flip, renumber
 from ..formula.graph import Node, apply, const, substitute, to_string, var, variables
+from ..formula.operators import OPERATORS
 from ..formula.parse import to_keops
 from .solvable import Solvable
 
@@ -121,7 +122,7 @@ class Symbolic(Solvable):
 
     def _apply(self, name: str, *others: Any, attrs: tuple[Any, ...] = (), inner: bool | None = None) -> LazyTensor:
         """The operator of that name on self and others, which may be LazyTensors, arrays or numbers."""
-        return combine(partial(apply, name, attrs=attrs), (self, *others), inner)
+        return combine(partial(apply, name, attrs=attrs), (self, *others), inner, OPERATORS[name].typed)
 
     def _lift(self, value: Any) -> LazyTensor:
         """A LazyTensor of an array or a number."""
@@ -146,7 +147,9 @@ class Symbolic(Solvable):
 
     @property
     def dtype(self) -> str | None:
-        """The name of the arrays' common type, e.g. ``"float32"``; None while it is made of Python numbers alone."""
+        """The name of its type by the framework's rules, e.g. ``"float32"``, or ``"bool"`` where integers are compared; None while it is
+        made of Python numbers alone.
+        """
         return self._kind.dtype if self._kind else None
 
     def __repr__(self) -> str:
@@ -469,10 +472,11 @@ def _common_mask(lazies: Sequence[Symbolic]) -> Mask | None:
     return found
 
 
-def combine(build: Callable[..., Node], parts: Sequence[Any], inner: bool | None = None) -> LazyTensor:
+def combine(build: Callable[..., Node], parts: Sequence[Any], inner: bool | None = None, typed: Sequence[int] | None = None) -> LazyTensor:
     """What a function of formulas makes of several LazyTensors, arrays and numbers.
 
-    `inner` says whether the result has an inner axis; by default it has where an operand has, or where the formula is a vector.
+    `inner` says whether the result has an inner axis; by default it has where an operand has, or where the formula is a vector. Integers
+    among operands that are not `typed`, where that is said, do not give it their type: see `Operator`.
     """
     if len(parts) == 1 and isinstance(parts[0], Symbolic):
         formulas, whole = [parts[0].formula], parts[0]
@@ -484,7 +488,11 @@ def combine(build: Callable[..., Node], parts: Sequence[Any], inner: bool | None
         formula = build(*formulas)
     except ValueError as error:
         raise unfit(parts, type(whole), error) from None
-    return whole._with(formula, (whole._inner or formula.dim > 1) if inner is None else inner)
+    made = whole._with(formula, (whole._inner or formula.dim > 1) if inner is None else inner)
+    if typed is not None and made._kind is not None:
+        kinds = [kind for k, p in enumerate(parts) if (kind := lift(p, type(made))._kind) and (k in typed or kind.dtype in FLOATS)]
+        made._kind = reduce(common, kinds) if kinds else _kind(made._kind.backend, "bool", made._kind.device)
+    return made
 
 
 def unfit(parts: Sequence[Any], of: type, error: ValueError) -> ValueError:

@@ -15,9 +15,9 @@ from .install import submodules
 from .lazytensor import ComplexGenericLazyTensor, GenericLazyTensor
 
 __all__ = [
-    "ComplexGenericLazyTensor", "GenericLazyTensor", "axis2cat", "c_type", "cat2axis", "check_broadcasting", "complete_aliases",
-    "get_gpu_number", "get_sizes", "get_tag_backend", "get_tools", "get_type", "is_complex_lazytensor", "is_scalar_and_equals", "max_tuple",
-    "pyKeOps_Message", "pyKeOps_Print", "pyKeOps_Warning", "same_or_one_test",
+    "ComplexGenericLazyTensor", "GenericLazyTensor", "WarmUpGpu", "axis2cat", "c_type", "cat2axis", "check_broadcasting",
+    "complete_aliases", "get_gpu_number", "get_sizes", "get_tag_backend", "get_tools", "get_type", "is_complex_lazytensor",
+    "is_scalar_and_equals", "max_tuple", "pyKeOps_Message", "pyKeOps_Print", "pyKeOps_Warning", "same_or_one_test",
 ]  # fmt: skip
 
 c_type = {"float16": "half2", "float32": "float", "float64": "double"}
@@ -117,6 +117,10 @@ def get_tag_backend(backend: str, variables: Sequence[Any], str: bool = False) -
     on_gpu = all(bool(getattr(v, "is_cuda", False)) for v in variables if is_array(v)) and len(variables) > 0
     words = ("GPU" if on_gpu else "CPU", "1D", "device" if on_gpu else "host")
     return words if str else (int(on_gpu), 0, int(on_gpu))
+
+
+def WarmUpGpu() -> None:  # noqa: N802
+    """Nothing: a GPU is ready as soon as it is asked."""
 
 
 def pyKeOps_Print(message: str, **options: Any) -> None:  # noqa: N802

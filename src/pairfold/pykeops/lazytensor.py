@@ -24,7 +24,7 @@ from ..lazy import concat
 from ..lazy.parameters import whole_number
 from ..lazy.strings import variable_of
 from ..lazy.symbolic import Leaf, is_complex, merge
-from .reductions import as_parameter, check, reduce, with_ranges
+from .reductions import check, in_shape, reduce, with_ranges
 from .solve import solve
 
 AXES = "ijp"  # KeOps's categories 0, 1 and 2
@@ -844,10 +844,13 @@ def _bound(natives: Sequence[Any], arguments: Sequence[Any]) -> list[Any]:
     wanted = 1 + max((v.index for v in values if isinstance(v, Symbol)), default=-1)
     if len(arguments) != wanted:
         raise ValueError(f"this reduction has {wanted} symbolic variables, but was given {len(arguments)} arrays")
-    for k, (leaf, value) in enumerate(zip(whole.leaves, values, strict=True)):
+    symbols = [var(leaf.axis, v.index, v.dim) for leaf, v in zip(whole.leaves, values, strict=True) if isinstance(v, Symbol)]
+    given = in_shape(arguments, {s.attrs[1]: s for s in symbols})
+    for s in symbols:
+        variable_of(given[s.attrs[1]], s)  # what is wrong is said by their own numbers
+    for k, value in enumerate(values):
         if isinstance(value, Symbol):
-            given = arguments[value.index]
-            values[k] = as_parameter(given) if leaf.axis == "p" else given
+            values[k] = given[value.index]
     like = next((v for v in values if is_array(v)), None)
     if like is None:
         raise TypeError("this reduction is made of numbers alone: nothing tells its size, type or framework")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -12,6 +12,7 @@ from ..formula.graph import Node
 from ..formula.parse import parse, read_aliases
 from ..lazy.device import backend
 from ..lazy.strings import bind
+from ..lazy.symbolic import is_complex
 from ..runtime.cuda import count
 
 # Of each name the native method, and whether it adds up.
@@ -98,14 +99,28 @@ def completed(texts: Sequence[str], aliases: Sequence[str]) -> list[str]:
     return found
 
 
-def parameters_of(variables: dict[str, Node]) -> frozenset[int]:
-    """The numbers of those that are parameters."""
-    return frozenset(v.attrs[1] for v in variables.values() if v.attrs[0] == "p")
+def in_shape(arrays: Sequence[Any], variables: Mapping[int, Node]) -> list[Any]:
+    """Arrays of variables, by number, as they are natively: KeOps lets a parameter have an axis of length 1 in the place of rows, numbers
+    of one component do without their last axis, and complex numbers stand for two components each.
+    """
+    of_array = {k: v for k, v in variables.items() if k < len(arrays) and is_array(arrays[k])}
+    found = [_whole(a, of_array[k].attrs) if k in of_array else a for k, a in enumerate(arrays)]
+    batches = max((found[k].ndim - 2 for k, v in of_array.items() if v.axes), default=0)
+    for k, v in of_array.items():
+        if not v.axes and found[k].ndim >= batches + 2 and found[k].shape[-2] == 1:
+            found[k] = found[k][..., 0, :]
+    return found
 
 
-def as_parameter(array: Any) -> Any:
-    """A parameter's array without the axis of length 1 that KeOps lets it have in the place of rows: (…, 1, D)."""
-    return array[..., 0, :] if is_array(array) and array.ndim > 1 and array.shape[-2] == 1 else array
+def _whole(array: Any, variable: tuple[Any, ...]) -> Any:
+    """With a last axis of as many components as the variable has, where there is no doubt."""
+    axis, _, dim, *_ = variable
+    if is_complex(array) and array.ndim > 0 and 2 * array.shape[-1] == dim:
+        parts = backend_of(array).module.stack((array.real, array.imag), -1)
+        return parts.reshape(*array.shape[:-1], dim)
+    if dim == 1 and (array.ndim == 0 or axis != "p" and (array.ndim == 1 or array.shape[-1] != 1)):
+        return array[..., None]
+    return array
 
 
 def check(op: str, weighted: bool, K: Any, axis: Any, options: Any) -> None:  # noqa: N803
@@ -221,7 +236,7 @@ class Genred:
         self._texts = (formula,) if formula2 is None else (formula, formula2)
         self.aliases = completed(self._texts, aliases)
         named = read_aliases(self.aliases)
-        self._parameters = parameters_of(named)
+        self._variables = {v.attrs[1]: v for v in named.values()}
         for text in self._texts:
             parse(text, named)
 
@@ -231,7 +246,7 @@ class Genred:
         Parameters
         ----------
         *args : array
-            (…, M, D) for ``Vi``, (…, N, D) for ``Vj``, (…, D) for ``Pm``.
+            (…, M, D) for ``Vi``, (…, N, D) for ``Vj``, (…, D) for ``Pm``; where D is 1, (…, M) and (…, N) too.
         backend, device_id
             ``"GPU"`` has NumPy arrays computed on that GPU, where there is one; other arrays are computed where they are.
         ranges : six arrays, optional
@@ -244,8 +259,7 @@ class Genred:
         array, or two
             (…, M, D) with axis 1, (…, N, D) with axis 0; (…, M, K) of the K smallest.
         """
-        arrays = [as_parameter(a) if k in self._parameters else a for k, a in enumerate(args)]
-        formulas = bind(self._texts, tuple(self.aliases), arrays)
+        formulas = bind(self._texts, tuple(self.aliases), in_shape(args, self._variables))
         return reduce(
             self.reduction_op, formulas, self.axis, self.opt_arg, ranges, out, backend=backend, device_id=device_id, **self._accuracy
         )

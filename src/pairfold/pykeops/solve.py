@@ -18,7 +18,7 @@ from ..lazy import LazyTensor as Native
 from ..lazy.accuracy import accumulate, accumulation_of
 from ..lazy.linear import Linear
 from ..lazy.strings import bind
-from .reductions import ACCURACY, as_parameter, check, parameters_of, with_ranges
+from .reductions import ACCURACY, check, in_shape, with_ranges
 
 # KeOps stops when the root mean square of the residual is below eps, whatever the arrays' type can hold; at this many roundings of |b| all
 # is said.
@@ -117,7 +117,7 @@ class KernelSolve:
         check("Sum", False, None, axis, meaningless)
         self.formula, self.aliases, self.axis, self.varinvalias = formula, list(aliases), axis, varinvalias
         named = read_aliases(self.aliases)
-        self._parameters = parameters_of(named)
+        self._variables = {v.attrs[1]: v for v in named.values()}
         written = re.fullmatch(r"Var\((\d+),\d+,[012]\)", varinvalias.replace(" ", ""))
         if written is None and varinvalias not in named:
             raise ValueError(f"varinvalias must be one of the aliases {', '.join(named)}, or Var(…), not {varinvalias!r}")
@@ -154,9 +154,9 @@ class KernelSolve:
             Where the residual stays larger.
         """
         check("Sum", False, None, self.axis, {"backend": backend})
-        unknown = args[self.varinvpos][...]  # a view of its own, in case that the same array stands for another variable too
-        arrays = [as_parameter(a) if k in self._parameters else a for k, a in enumerate(args)]
-        arrays[self.varinvpos] = unknown
+        arrays = in_shape(args, self._variables)
+        # A view of its own, in case that the same array stands for another variable too.
+        arrays[self.varinvpos] = unknown = arrays[self.varinvpos][...]
         (lazy,) = bind((self.formula,), tuple(self.aliases), arrays)
         return solve(with_ranges(lazy, ranges), unknown, self.axis, alpha, eps, **self._accuracy)
 
