@@ -246,7 +246,7 @@ ROWS = {
     "lgamma": Row(
         with_mpmath(scipy.special.gammaln, lambda x: mpmath.re(mpmath.loggamma(x))),
         [(0, 3), (0.99, 1.01), (1.99, 2.01), (3, 9), (9, 1e5)],
-        [(1, 0), (2, 0), (0, INF), (-0.0, INF), (-1, INF), (-7, INF), (-1e20, INF), (INF, INF), (-INF, -INF)],
+        [(1, 0), (2, 0), (0, INF), (-0.0, INF), (-1, INF), (-7, INF), (-1e20, INF), (INF, INF), (-INF, INF)],
         domain=(0, INF),
         count=2000,
     ),
