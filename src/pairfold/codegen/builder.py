@@ -225,13 +225,12 @@ class Lanes:
         if self.width == 1:
             return scalar
 
-        def splat(scalar: Value) -> Value:
-            lanes = self.lanes(scalar.type)
+        def splat(lanes: ir.Type, scalar: Value) -> Value:
             first = self.builder.insert_element(ir.Constant(lanes, ir.Undefined), scalar, I32(0))
             zeros = ir.Constant(ir.VectorType(I32, self.width), None)
             return self.builder.shuffle_vector(first, ir.Constant(lanes, ir.Undefined), zeros)
 
-        return self.builder.once(splat, scalar)
+        return self.builder.once(splat, self.lanes(scalar.type), scalar)
 
     # ---- real arithmetic
     def add(self, a: Value, b: Value) -> Value:
