@@ -13,8 +13,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from .formula.complex import Complex, exp, from_vector
-from .formula.graph import Node, apply
+from .formula.complex import Complex, exp, from_real, from_vector
+from .formula.graph import Node, Operand, apply, const
 from .formula.operators import extract, is_zero, spread, spread_to, where, zeros
 
 State = tuple[Node, ...]
@@ -278,12 +278,25 @@ class Sum(Reduction):
         return (values[0].sum(1),)
 
 
+def _by_number(number: Node, *cases: Operand) -> Node:
+    """The case of a number 0, 1, 2 …; 0 beyond them."""
+    found = const(0)
+    for k, case in reversed(list(enumerate(cases))):
+        found = where(apply("eq", number, k), case, found)
+    return found
+
+
 @dataclass(frozen=True)
 class Prod(Reduction):
-    """Π F, kept as the product of the factors that are not 0 and the number of those that are: its derivative needs both."""
+    """Π F, kept as the product of the factors that are not 0 and the number of those that are: its derivative needs both.
+
+    The product is a polynomial in the factors that are 0, the product of all others times the last elementary symmetric polynomial of
+    these. So that derivatives of derivatives see them, the sums of their first and second powers are results as well, which are 0; by
+    Newton's identities they say that polynomial, up to the third derivative, and further where not more than two factors are 0.
+    """
 
     name = "prod"
-    results: ClassVar[tuple[str, ...]] = ("real", "real", "real")
+    results: ClassVar[tuple[str, ...]] = ("real",) * 5
 
     def fields(self, dims: Sequence[int]) -> tuple[Field, ...]:
         return Field(dims[0], 1.0), Field(dims[0], 0.0)
@@ -297,13 +310,16 @@ class Prod(Reduction):
 
     def finish(self, state: State) -> tuple[Node, ...]:
         rest, zeros = state
-        return where(zeros, rest * 0, rest), rest, zeros
+        return where(zeros, rest * 0, rest), rest, zeros, zeros * 0, zeros * 0
 
     def pullback(self, values: Sequence[Node], outs: Sequence[Node], cotangents: Sequence[Node]) -> tuple[Node, ...]:
-        (f,), (_, rest, zeros), (g, g_rest, _) = values, outs, cotangents
-        others = rest / f
-        only_zero = where(apply("eq", zeros, 1), rest, 0)
-        return (where(apply("eq", f, 0), g * only_zero, where(zeros, 0, g * others) + g_rest * others),)
+        (f,), (_, rest, zeros, first, second), (g, g_rest, _, g_first, g_second) = values, outs, cotangents
+        zero = apply("eq", f, 0)
+        of_pairs = (first * first - second) / 2
+        of_zeros = _by_number(zeros, 1, first, of_pairs)
+        of_other_zeros = _by_number(zeros, 0, 1, first - f, of_pairs - f * (first - f))
+        of_zero = g * rest * of_other_zeros + g_first + 2 * f * g_second
+        return (where(zero, of_zero, (g * of_zeros + g_rest) * (rest / where(zero, 1, f))),)
 
     def numpy(self, *values: np.ndarray) -> tuple[np.ndarray, ...]:
         return (values[0].prod(1),)
@@ -751,7 +767,7 @@ class ComplexProd(Reduction):
     """Π F of complex numbers; see `Prod`. F holds their real parts, then the imaginary ones."""
 
     name = "prod"
-    results: ClassVar[tuple[str, ...]] = ("real", "real", "real")
+    results: ClassVar[tuple[str, ...]] = ("real",) * 5
 
     def fields(self, dims: Sequence[int]) -> tuple[Field, ...]:
         return Field(dims[0] // 2, 1.0), Field(dims[0] // 2, 0.0), Field(dims[0] // 2, 0.0)
@@ -768,20 +784,23 @@ class ComplexProd(Reduction):
     def finish(self, state: State) -> tuple[Node, ...]:
         real, imag, zeros = state
         whole = Complex(where(zeros, real * 0, real), where(zeros, imag * 0, imag))
-        return whole.vector, Complex(real, imag).vector, zeros
+        nothing = Complex(zeros * 0, zeros * 0).vector
+        return whole.vector, Complex(real, imag).vector, zeros, nothing, nothing
 
     def pullback(self, values: Sequence[Node], outs: Sequence[Node], cotangents: Sequence[Node]) -> tuple[Node, ...]:
-        f, rest, g, g_rest = map(from_vector, (values[0], outs[1], *cotangents[:2]))
-        zeros = outs[2]
-        zero = apply("logical_and", apply("eq", f.real, 0), apply("eq", f.imag, 0))
-        others = (rest / Complex(where(zero, 1, f.real), f.imag)).conj
-        whole, part, alone = g * others, g_rest * others, g * rest.conj
-        only = apply("eq", zeros, 1)
-
-        def pulled(whole: Node, part: Node, alone: Node) -> Node:
-            return where(zero, where(only, alone, 0), where(zeros, 0, whole) + part)
-
-        return (Complex(pulled(whole.real, part.real, alone.real), pulled(whole.imag, part.imag, alone.imag)).vector,)
+        f, rest, first, second = map(from_vector, (values[0], outs[1], *outs[3:]))
+        g, g_rest, g_first, g_second = map(from_vector, (*cotangents[:2], *cotangents[3:]))
+        zeros, zero = outs[2], apply("logical_and", apply("eq", f.real, 0), apply("eq", f.imag, 0))
+        two = from_real(const(2))
+        of_pairs = (first * first - second) / two
+        last = of_pairs - f * (first - f)
+        of_zeros = Complex(_by_number(zeros, 1, first.real, of_pairs.real), _by_number(zeros, 0, first.imag, of_pairs.imag))
+        of_other_zeros = Complex(
+            _by_number(zeros, 0, 1, first.real - f.real, last.real), _by_number(zeros, 0, 0, first.imag - f.imag, last.imag)
+        )
+        of_zero = g * (rest * of_other_zeros).conj + g_first + two * f.conj * g_second
+        of_other = (g * of_zeros.conj + g_rest) * (rest / Complex(where(zero, 1, f.real), f.imag)).conj
+        return (Complex(where(zero, of_zero.real, of_other.real), where(zero, of_zero.imag, of_other.imag)).vector,)
 
     def numpy(self, *values: np.ndarray) -> tuple[np.ndarray, ...]:
         return (_parts(_complex(values[0]).prod(1)),)

@@ -296,15 +296,43 @@ def test_ties_go_to_the_lowest():
     torch.testing.assert_close(g[:, 0], torch.tensor([2.0] + [0.0] * (N - 1), dtype=torch.float64))
 
 
-@pytest.mark.parametrize("zeros", [0, 1, 2])
-def test_products_with_zeros(zeros):
-    y = draw(N, 1).abs() + 0.5
-    y[:zeros] = 0
-    y.requires_grad_()
-    x = torch.ones(2, 1, dtype=torch.float64)
-    (got,) = torch.autograd.grad((Vi(x) * Vj(y)).prod(1).sum(), y)
-    (want,) = torch.autograd.grad((x[:, None] * y).prod(1).sum(), y)
-    torch.testing.assert_close(got, want)
+def derivatives(loss, variables, orders=3):
+    """Those of a loss in random directions, and of these, and so on."""
+    random, found = torch.Generator().manual_seed(3), []
+    for _ in range(orders):
+        gradients = torch.autograd.grad(loss, variables, create_graph=True)
+        found += gradients
+        weights = [torch.randn(g.shape, dtype=g.dtype, generator=random) for g in gradients]
+        loss = sum((g * w).sum().real for g, w in zip(gradients, weights, strict=True))
+    return found
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("zeros", [0, 1, 2, 3, 4])
+def test_products_with_zeros(zeros, masked, dtype):
+    """To the third derivative; the second component has one zero less."""
+    random = torch.Generator().manual_seed(zeros)
+    x, y = torch.randn(4, 2, dtype=dtype, generator=random), torch.randn(7, 2, dtype=dtype, generator=random)
+    for component in (0, 1):
+        y[: max(0, zeros - component), component] = -x[1, component]
+    variables = [v.requires_grad_() for v in (x, y)]
+    K, dense = Vi(x) + Vj(y), x[:, None] + y
+    if masked:
+        K, dense = K.band(2, 4), torch.where(torch.ones(4, 7).tril(4).triu(-2).bool()[..., None], dense, 1)
+    for axis in (0, 1, (0, 1)):
+        want = dense.flatten(0, 1).prod(0) if axis == (0, 1) else dense.prod(axis)
+        losses = ((values * torch.arange(1.0, values.numel() + 1).view(values.shape)).sum().real for values in (K.prod(axis), want))
+        for ours, theirs in zip(*(derivatives(loss, variables) for loss in losses), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
+
+
+def test_hessians_of_products_with_zeros():
+    x = torch.tensor([0.0, 2.0, 3.0], dtype=torch.float64)
+    f, g = (lambda x: Vj(x).prod(1).sum()), (lambda x: x.prod())
+    torch.testing.assert_close(torch.func.hessian(f)(x), torch.func.hessian(g)(x))
+    v = torch.ones_like(x)
+    torch.testing.assert_close(torch.func.jvp(torch.func.grad(f), (x,), (v,)), torch.func.jvp(torch.func.grad(g), (x,), (v,)))
 
 
 def test_a_tensor_that_was_changed_is_noticed():
