@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mpmath
 import pytest
 
 from pairfold import LazyTensor, Pm, Vi, Vj
@@ -333,6 +334,21 @@ def test_hessians_of_products_with_zeros():
     torch.testing.assert_close(torch.func.hessian(f)(x), torch.func.hessian(g)(x))
     v = torch.ones_like(x)
     torch.testing.assert_close(torch.func.jvp(torch.func.grad(f), (x,), (v,)), torch.func.jvp(torch.func.grad(g), (x,), (v,)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_derivatives_of_sinxdivx_near_zero(dtype):
+    """Where the difference of cos(x) and sin(x)/x cancels; and far away, where squares overflow."""
+    x = torch.tensor([0.0, 1e-8, -1e-3, 0.3, 0.999, 1.0, -1.001, 3.0, 20.0], dtype=dtype, requires_grad=True)
+    far = torch.tensor([1e30, torch.inf], dtype=dtype, requires_grad=True)
+    found, beyond = Vi(x).sinxdivx().sum(1), Vi(far).sinxdivx().sum(1)[:1]
+    with mpmath.workdps(60):
+        for order in (1, 2, 3):
+            (found,) = torch.autograd.grad(found.sum(), x, create_graph=True)
+            want = [float(mpmath.diff(mpmath.sinc, mpmath.mpf(v.item()), order)) for v in x.detach()]
+            torch.testing.assert_close(found.detach(), torch.tensor(want, dtype=dtype), rtol=0, atol=8 * torch.finfo(dtype).eps)
+            (beyond,) = torch.autograd.grad(beyond[0], far, create_graph=True)
+            assert abs(beyond[0]) <= 1.1e-30
 
 
 def test_a_tensor_that_was_changed_is_noticed():

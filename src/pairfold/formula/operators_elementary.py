@@ -59,6 +59,20 @@ def _hypot_partials(node: Node) -> tuple[Operand | None, ...]:
     return tuple(where(zero, 0, a / where(zero, 1, node)) for a in node.args)
 
 
+def _sinxdivx_partial(y: Node, a: Node) -> Node:
+    """By its Taylor series below 1, where the difference of cos(a) and sin(a)/a cancels, and its derivatives' all the more.
+
+    Each branch has numbers of its own, so that what overflows in the other has no part in further derivatives.
+    """
+    near = apply("lt", apply("abs", a), 1)
+    small, large = where(near, a, 0), where(near, 1, a)
+    square = apply("square", small)
+    series: Operand = 0.0
+    for k in range(10, 0, -1):  # what is left off is below 1e-21
+        series = series * square + (-1) ** k * 2 * k / math.factorial(2 * k + 1)
+    return where(near, small * series, (apply("cos", large) - y) / large)
+
+
 def _gelu_partial(y: Node, a: Node) -> Node:
     density = apply("exp", -0.5 * apply("square", a)) * (1 / math.sqrt(2 * math.pi))
     return 0.5 * apply("erfc", a * -math.sqrt(0.5)) + a * density
@@ -317,7 +331,7 @@ FUNCTIONS = [
     Operator("atan2", "elementwise", broadcast, call("atan2"), np.arctan2, lambda m, a, b: m.atan2(a, b), _atan2_partials, cost=31,
              doc="the angle of the point (b, a); its derivative at 0 is taken as 0", keops="Atan2", arity=2),
     _function("sinxdivx", lambda a: np.where(a == 0, 1.0, np.sin(a) / np.where(a == 0, 1.0, a)),
-              lambda y, a: where(apply("eq", a, 0), 0, (apply("cos", a) - y) / a), "sin(a) / a, 1 at 0", "SinXDivX", cost=30),
+              _sinxdivx_partial, "sin(a) / a, 1 at 0", "SinXDivX", cost=30),
     _function("sinh", np.sinh, lambda y, a: apply("cosh", a), "hyperbolic sine", cost=27),
     _function("cosh", np.cosh, lambda y, a: apply("sinh", a), "hyperbolic cosine", cost=26, sign=lambda a: 1),
     _function("tanh", np.tanh, lambda y, a: 1 - apply("square", y), "hyperbolic tangent", cost=27),
