@@ -399,7 +399,10 @@ class Folds(Symbolic):
 
     @both_spellings
     def prod(self, axis: Axis = None, keepdims: bool = False) -> Any:
-        """Product; see `sum` for the axes. Along the inner axis together with others alone."""
+        """Product; see `sum` for the axes. Along the inner axis together with others alone.
+
+        Where factors are 0 derivatives up to the third are right, and further ones where not more than two factors of a product are 0.
+        """
         return self._along_any(REDUCTIONS["prod"](), axis, keepdims)
 
     @both_spellings
