@@ -7,6 +7,7 @@ import functools
 import numpy as np
 import pytest
 
+from pairfold import Vi, Vj
 from pairfold.formula.graph import Node, apply, const, var
 from pairfold.reductions import REDUCTIONS, KminArgKmin, Reduction
 from tests.helpers import FLOATS, compute, dense, eps, expected
@@ -248,6 +249,20 @@ def test_products_overflow_and_vanish(dtype):
     for value, wanted in ((10.0, np.inf), (0.1, 0.0), (-10.0, np.inf)):
         (found,) = compute((product(1),), make("prod"), 1, [np.ones((2, 1), dtype), np.full((1000, 1), value, dtype)])
         np.testing.assert_array_equal(found, np.full((2, 1), wanted))
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("place", [0, 500, 999])
+def test_products_with_a_zero_are_zero_where_others_overflow(place, dtype):
+    y = np.full((1000, 1), -10.0, dtype)
+    y[place] = 0
+    for special, wanted in ((1, 0), (np.inf, np.nan), (np.nan, np.nan)):
+        y[(place + 7) % 1000] = special
+        (found,) = compute((product(1),), make("prod"), 1, [np.ones((2, 1), dtype), y])
+        np.testing.assert_array_equal(found, np.full((2, 1), wanted))
+    z = y.astype(dtype) * (1 + 1j)
+    z[np.isnan(y)] = 1
+    assert not (Vi(np.ones(2, dtype)) * Vj(z)).prod(1).any()
 
 
 # ---- nothing to reduce

@@ -288,7 +288,10 @@ def _by_number(number: Node, *cases: Operand) -> Node:
 
 @dataclass(frozen=True)
 class Prod(Reduction):
-    """Π F, kept as the product of the factors that are not 0 and the number of those that are: its derivative needs both.
+    """Π F, kept as the product of the factors that are not 0, the number of those that are, and the sum of all times 0.
+
+    Its derivative needs the first two; where a factor is 0 the product is the third: 0 though the others overflow, nan where one of them
+    is infinite.
 
     The product is a polynomial in the factors that are 0, the product of all others times the last elementary symmetric polynomial of
     these. So that derivatives of derivatives see them, the sums of their first and second powers are results as well, which are 0; by
@@ -299,18 +302,18 @@ class Prod(Reduction):
     results: ClassVar[tuple[str, ...]] = ("real",) * 5
 
     def fields(self, dims: Sequence[int]) -> tuple[Field, ...]:
-        return Field(dims[0], 1.0), Field(dims[0], 0.0)
+        return Field(dims[0], 1.0), Field(dims[0], 0.0), Field(dims[0], 0.0)
 
     def lift(self, values: Sequence[Node], index: Node) -> State:
         zero = apply("eq", values[0], 0)
-        return where(zero, 1, values[0]), zero
+        return where(zero, 1, values[0]), zero, values[0] * 0
 
     def combine(self, states: Sequence[State]) -> State:
-        return reduce(lambda a, b: a * b, [s[0] for s in states]), _sum([s[1] for s in states])
+        return reduce(lambda a, b: a * b, [s[0] for s in states]), _sum([s[1] for s in states]), _sum([s[2] for s in states])
 
     def finish(self, state: State) -> tuple[Node, ...]:
-        rest, zeros = state
-        return where(zeros, rest * 0, rest), rest, zeros, zeros * 0, zeros * 0
+        rest, zeros, nothing = state
+        return where(zeros, nothing, rest), rest, zeros, zeros * 0, zeros * 0
 
     def pullback(self, values: Sequence[Node], outs: Sequence[Node], cotangents: Sequence[Node]) -> tuple[Node, ...]:
         (f,), (_, rest, zeros, first, second), (g, g_rest, _, g_first, g_second) = values, outs, cotangents
@@ -770,22 +773,22 @@ class ComplexProd(Reduction):
     results: ClassVar[tuple[str, ...]] = ("real",) * 5
 
     def fields(self, dims: Sequence[int]) -> tuple[Field, ...]:
-        return Field(dims[0] // 2, 1.0), Field(dims[0] // 2, 0.0), Field(dims[0] // 2, 0.0)
+        return Field(dims[0] // 2, 1.0), *[Field(dims[0] // 2, 0.0)] * 3
 
     def lift(self, values: Sequence[Node], index: Node) -> State:
         f = from_vector(values[0])
         zero = apply("logical_and", apply("eq", f.real, 0), apply("eq", f.imag, 0))
-        return where(zero, 1, f.real), f.imag, zero
+        return where(zero, 1, f.real), f.imag, zero, (f.real + f.imag) * 0
 
     def combine(self, states: Sequence[State]) -> State:
         product = reduce(lambda a, b: a * b, [Complex(*s[:2]) for s in states])
-        return product.real, product.imag, _sum([s[2] for s in states])
+        return product.real, product.imag, _sum([s[2] for s in states]), _sum([s[3] for s in states])
 
     def finish(self, state: State) -> tuple[Node, ...]:
-        real, imag, zeros = state
-        whole = Complex(where(zeros, real * 0, real), where(zeros, imag * 0, imag))
-        nothing = Complex(zeros * 0, zeros * 0).vector
-        return whole.vector, Complex(real, imag).vector, zeros, nothing, nothing
+        real, imag, zeros, nothing = state
+        whole = Complex(where(zeros, nothing, real), where(zeros, nothing, imag))
+        sums = Complex(zeros * 0, zeros * 0).vector
+        return whole.vector, Complex(real, imag).vector, zeros, sums, sums
 
     def pullback(self, values: Sequence[Node], outs: Sequence[Node], cotangents: Sequence[Node]) -> tuple[Node, ...]:
         f, rest, first, second = map(from_vector, (values[0], outs[1], *outs[3:]))

@@ -342,3 +342,18 @@ def test_complex_arrays_of_pairs(framework, random):
     sums = module(framework).Genred("ComplexMult(ComplexExp1j(-x|y), z)", ["x=Vi(2)", "y=Vj(2)", "z=Vj(2)"], axis=1)
     want = np.exp(-1j * x @ y.T) @ z
     close(sums(*(array(framework, a) for a in (x, y, z))), np.concatenate([want.real, want.imag], 1))
+
+
+@frameworks
+def test_formulas_and_variables_of_lazy_tensors(framework, random):
+    c = clouds(framework, random)
+    K = (-(c.x_i - c.y_j).sqnorm2() * 1.7).exp() + 0.3
+    assert all(type(v) is type(c.x) for v in K.variables)
+    want = (np.exp(-1.7 * ((c.dense_x - c.dense_y) ** 2).sum(-1)) + 0.3).sum(1)[:, None]
+    close(c.keops.Genred(K.formula, [], axis=1)(*K.variables), want)
+
+
+@frameworks
+def test_weights_of_what_has_none(framework):
+    with pytest.raises(ValueError, match="Sum has no weights: formula2 is for LogSumExp"):
+        module(framework).Genred("x", ["x=Vi(1)"], "Sum", formula2="x")

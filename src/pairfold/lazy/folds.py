@@ -487,14 +487,15 @@ class Folds(Symbolic):
     @both_spellings
     def any(self, axis: Axis = None, keepdims: bool = False) -> Any:
         """Whether some number is not 0, as booleans; see `sum` for the axes. Along the inner axis alone, 1 or 0."""
-        return self._truth("max", axis, keepdims)
+        return self._truth("any", "max", axis, keepdims)
 
     @both_spellings
     def all(self, axis: Axis = None, keepdims: bool = False) -> Any:
         """Whether no number is 0, as booleans; see `sum` for the axes. Along the inner axis alone, 1 or 0."""
-        return self._truth("min", axis, keepdims)
+        return self._truth("all", "min", axis, keepdims)
 
-    def _truth(self, name: str, axis: Axis, keepdims: bool) -> Any:
+    def _truth(self, called: str, name: str, axis: Axis, keepdims: bool) -> Any:
+        self._axes(called, axis)  # what is wrong with them is said of what the user called
         found = self._apply("ne", 0)._along_any(REDUCTIONS[name](), axis, keepdims)
         return found if isinstance(found, Symbolic) else found > 0
 

@@ -83,7 +83,8 @@ class Vectors(Symbolic):
     def bspline(self, t: Any, k: int = 0) -> LazyTensor:
         """The values at ``t`` of all B-splines of degree ``k`` on the knots that self holds in increasing order (de Boor, 1978).
 
-        Unlike in KeOps, they have derivatives, by ``t`` and by the knots.
+        Unlike in KeOps, they have derivatives, by ``t`` and by the knots. Intervals hold their left ends alone: at the last knot all
+        are 0, where SciPy takes the limit from below.
 
         Parameters
         ----------

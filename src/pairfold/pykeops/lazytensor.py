@@ -423,9 +423,11 @@ class GenericLazyTensor:
 
     @property
     def variables(self) -> tuple[Any, ...]:
-        """The arrays, and lists of numbers, that the formula's variables stand for."""
-        values = (leaf.value for leaf in self.native.leaves)
-        return tuple(v.values if isinstance(v, Listed) else [v] if isinstance(v, float) else v for v in values if not isinstance(v, Symbol))
+        """The arrays that the formula's variables stand for; numbers are lists as long as no array tells their type."""
+        values = [leaf.value for leaf in self.native.leaves if not isinstance(leaf.value, Symbol)]
+        like = next(filter(is_array, values), None)
+        lists = [v.values if isinstance(v, Listed) else [v] if isinstance(v, float) else v for v in values]
+        return tuple(_as_array(v, like) if isinstance(v, list) and like is not None else v for v in lists)
 
     @property
     def symbolic_variables(self) -> tuple[tuple[int, int, int], ...]:

@@ -25,6 +25,7 @@ REDUCTIONS = {
     "Max_SumShiftExpWeight": ("sumsoftmaxweight", True),
 }  # fmt: skip
 WEIGHTED = {"LogSumExpWeight", "SumSoftMaxWeight", "SoftMax", "Max_SumShiftExpWeight"}
+MAY_BE_WEIGHTED = {"LogSumExp", "Max_SumShiftExp"}
 OF_K = {"KMin", "ArgKMin", "KMin_ArgKMin", "KMinArgKMin"}
 # Accepted, without a meaning here: what is computed where the arrays are, in kernels that choose for themselves, needs none of them.
 MEANINGLESS = {"backend", "device_id", "enable_chunks", "use_fast_math", "optional_flags", "rec_multVar_highdim", "dtype", "cuda_type"}
@@ -129,6 +130,8 @@ def check(op: str, weighted: bool, K: Any, axis: Any, options: Any) -> None:  # 
         raise ValueError(f"there is no reduction {op!r}: there are {', '.join(REDUCTIONS)}")
     if op in WEIGHTED and not weighted:
         raise ValueError(f"{op} needs the formula of its weights, formula2")
+    if weighted and op not in WEIGHTED | MAY_BE_WEIGHTED:
+        raise ValueError(f"{op} has no weights: formula2 is for {', '.join(sorted(WEIGHTED | MAY_BE_WEIGHTED))}")
     if op in OF_K and K is None:
         raise ValueError(f"{op} needs the number K, opt_arg")
     if axis not in (0, 1):
