@@ -121,9 +121,8 @@ def test_attributes(framework, random):
     assert K.formula.count("Var(") == 4
     first, second, third, fourth = K.variables
     assert first is c.x_i.variables[0] and second is c.y_j.variables[0]
-    assert third == [1.0, 2.0, 3.0] and fourth == [0.3]
-    again = c.keops.Genred(K.formula, [], axis=1)(first, second, array(framework, third), array(framework, fourth))
-    close(again, np.asarray(K.sum(axis=1)))
+    assert third.tolist() == [1.0, 2.0, 3.0] and fourth.tolist() == [0.3]
+    close(c.keops.Genred(K.formula, [], axis=1)(*K.variables), np.asarray(K.sum(axis=1)))
 
 
 # ---- operators: by name, a LazyTensor of x and y, and what it is
