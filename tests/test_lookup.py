@@ -118,3 +118,16 @@ def test_entries_have_the_type_of_the_table(dtype, index, random):
     weighted = (take(table, Vi(a)) * Vi(x)).sum(1)
     assert weighted.dtype == dtype
     np.testing.assert_allclose(weighted, table[a].astype(float) * x, rtol=2 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("rows", [3, 100, 128, 200, 256, 300, 40000])
+@pytest.mark.parametrize("kind", ["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"])
+def test_labels_of_narrow_types(kind, rows, random):
+    top = min(rows, np.iinfo(kind).max + 1)
+    table, a = random.normal(size=rows), random.integers(0 if kind[0] == "u" else -min(rows, 128), top, 20).astype(kind)
+    a[0] = top - 1
+    for given in (np.asarray, torch.tensor):
+        np.testing.assert_array_equal(take(given(table), Vi(given(a))).sum(1), table[a.astype("int64")])
+        if top > rows - 1 and np.iinfo(kind).max >= rows:
+            with pytest.raises(IndexError, match=f"index {rows} at place 1 is out of bounds for a table of {rows} rows"):
+                take(given(table), Vi(given(np.array([0, rows], kind))))

@@ -75,6 +75,8 @@ def _checked(labels: Any, rows: int) -> bool:
     if backend.dtype(labels) not in INTEGERS + FLOATS or 0 in labels.shape:
         return False
     flat = labels.reshape(-1)
+    if backend.dtype(labels) in INTEGERS:  # narrow ones have no number as large as the table is long, and PyTorch would wrap it
+        flat = backend.cast(flat, "int64")
     wrong = ~((flat >= -rows) & (flat < rows))
     if backend.dtype(labels) in FLOATS:
         wrong = wrong | (flat.round() != flat)

@@ -249,7 +249,8 @@ class Genred:
         Parameters
         ----------
         *args : array
-            (…, M, D) for ``Vi``, (…, N, D) for ``Vj``, (…, D) for ``Pm``; where D is 1, (…, M) and (…, N) too.
+            (…, M, D) for ``Vi``, (…, N, D) for ``Vj``, (…, D) or (…, 1, D) for ``Pm``, the latter where … has as many axes as
+            that of the others; where D is 1, (…, M) and (…, N) too.
         backend, device_id
             ``"GPU"`` has NumPy arrays computed on that GPU, where there is one; other arrays are computed where they are.
         ranges : six arrays, optional
