@@ -119,7 +119,7 @@ def get_tag_backend(backend: str, variables: Sequence[Any], str: bool = False) -
     return words if str else (int(on_gpu), 0, int(on_gpu))
 
 
-def WarmUpGpu() -> None:  # noqa: N802
+def WarmUpGpu() -> None:  # noqa: N802  # KeOps's name
     """Nothing: a GPU is ready as soon as it is asked."""
 
 

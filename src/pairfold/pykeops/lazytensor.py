@@ -846,13 +846,11 @@ def _bound(natives: Sequence[Any], arguments: Sequence[Any]) -> list[Any]:
     wanted = 1 + max((v.index for v in values if isinstance(v, Symbol)), default=-1)
     if len(arguments) != wanted:
         raise ValueError(f"this reduction has {wanted} symbolic variables, but was given {len(arguments)} arrays")
-    symbols = [var(leaf.axis, v.index, v.dim) for leaf, v in zip(whole.leaves, values, strict=True) if isinstance(v, Symbol)]
-    given = in_shape(arguments, {s.attrs[1]: s for s in symbols})
-    for s in symbols:
-        variable_of(given[s.attrs[1]], s)  # what is wrong is said by their own numbers
-    for k, value in enumerate(values):
-        if isinstance(value, Symbol):
-            values[k] = given[value.index]
+    # By their places: they have numbers of their own, by which is said what is wrong with an array.
+    symbols = {k: var(whole.leaves[k].axis, v.index, v.dim) for k, v in enumerate(values) if isinstance(v, Symbol)}
+    given = in_shape(arguments, {s.attrs[1]: s for s in symbols.values()})
+    for k, s in symbols.items():
+        values[k] = given[s.attrs[1]]
     like = next((v for v in values if is_array(v)), None)
     if like is None:
         raise TypeError("this reduction is made of numbers alone: nothing tells its size, type or framework")
@@ -861,7 +859,7 @@ def _bound(natives: Sequence[Any], arguments: Sequence[Any]) -> list[Any]:
         if isinstance(value, Listed):
             value = _as_array(value.values, like)
         node = nodes.setdefault(k, var(leaf.axis if is_array(value) else "p", k, value.shape[-1] if is_array(value) else 1))
-        parts.append(variable_of(value, node))
+        parts.append(variable_of(value, symbols.get(k, node)))
     bound, filled = merge(parts)
     names = {nodes[k]: node for k, node in enumerate(bound)}
     return [filled._with(f, True, type(native)) for f, native in zip(substitute(formulas, names), natives, strict=True)]

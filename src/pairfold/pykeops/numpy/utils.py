@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import numpy as _np
 
 from ...cluster import swap_axes
+from ..common import WarmUpGpu as WarmUpGpu
 from ..kernels import kernels_of
 
 
@@ -174,7 +175,3 @@ def log_sum_exp(mat: Any, axis: int = 0) -> Any:
     """log Σ exp along an axis, without overflow."""
     largest = mat.max(axis=axis, keepdims=True)
     return _np.squeeze(largest, axis) + _np.log(_np.exp(mat - largest).sum(axis=axis))
-
-
-def WarmUpGpu() -> None:  # noqa: N802
-    """Nothing: NumPy arrays are computed on the CPU."""
